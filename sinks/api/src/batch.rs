@@ -1,0 +1,263 @@
+//! Flow records as columns: the one type that every stage after `decode` speaks.
+
+use crate::column::{Column, Dict, IpColumn, Text, Uuid};
+use crate::{Addr, Direction, StreamProgress};
+
+/// One row per column of the flow record: `(field name, Field variant, column type, ColumnRef variant, kind, description)`.
+/// Everything that walks over columns (codec, stores, export, docs) walks over this table.
+macro_rules! flow_columns {
+    ($($name:ident, $variant:ident, $ty:ty, $repr:ident, $kind:ident, $doc:literal;)*) => {
+        /// A batch of flows, struct of arrays. Every column holds [`FlowBatch::len`] rows.
+        #[derive(Clone, Debug, Default)]
+        pub struct FlowBatch {
+            $(#[doc = $doc] pub $name: $ty,)*
+            /// Progress of each export stream that has flows in this batch: how a crash's loss is found afterwards.
+            pub streams: Vec<StreamProgress>,
+        }
+
+        impl FlowBatch {
+            /// Forgets all rows, keeps the memory.
+            pub fn clear(&mut self) {
+                $(self.$name.clear();)*
+                self.streams.clear();
+            }
+
+            /// The column of a field.
+            pub fn column(&self, field: Field) -> ColumnRef<'_> {
+                match field { $(Field::$variant => ColumnRef::$repr(&self.$name),)* }
+            }
+
+            /// The column of a field, for filling it.
+            pub fn column_mut(&mut self, field: Field) -> ColumnMut<'_> {
+                match field { $(Field::$variant => ColumnMut::$repr(&mut self.$name),)* }
+            }
+
+            /// Appends null rows to every column that is shorter than `time`. For builders that fill only what a protocol
+            /// carries.
+            pub fn fill_missing(&mut self) {
+                let rows = self.time.len();
+                $(let missing = rows - self.$name.len().min(rows);
+                  if missing > 0 { self.$name.push_nulls(missing); })*
+            }
+
+            /// The first column whose length differs from that of `time`, if any.
+            pub fn ragged_column(&self) -> Option<Field> {
+                $(if self.$name.len() != self.time.len() { return Some(Field::$variant); })*
+                None
+            }
+        }
+
+        /// Names a column of the flow record.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Field { $(#[doc = $doc] $variant,)* }
+
+        impl Field {
+            /// Every column, in the order in which they are stored and exported.
+            pub const ALL: &'static [Field] = &[$(Field::$variant,)*];
+
+            /// The column's name in tables, files, exports and filters.
+            pub const fn name(self) -> &'static str {
+                match self { $(Field::$variant => stringify!($name),)* }
+            }
+
+            /// What its values mean and how they are written as text.
+            pub const fn kind(self) -> Kind {
+                match self { $(Field::$variant => Kind::$kind,)* }
+            }
+
+            /// One line for documentation.
+            pub const fn description(self) -> &'static str {
+                match self { $(Field::$variant => $doc,)* }
+            }
+        }
+    };
+}
+
+flow_columns! {
+    time, Time, Column<i64>, I64, TimeMs, "end of the flow, ms since the Unix epoch, UTC; never null";
+    flow_start, FlowStart, Column<i64>, I64, TimeMs, "start of the flow, ms since the Unix epoch, UTC; never null";
+    received_at, ReceivedAt, Column<i64>, I64, TimeMs, "when the datagram reached the collector, ms since the Unix epoch; never null";
+    exporter_ip, ExporterIp, Dict<Addr>, AddrDict, Ip, "address of the exporter; never null";
+    nas_id, NasId, Dict<Text>, Text, Text, "name of the access server (from `sites`)";
+    src_ip, SrcIp, IpColumn, Ip, Ip, "source address; never null";
+    dst_ip, DstIp, IpColumn, Ip, Ip, "destination address; never null";
+    src_port, SrcPort, Column<u16>, U16, Number, "source port; 0 for protocols without ports";
+    dst_port, DstPort, Column<u16>, U16, Number, "destination port; ICMP type * 256 + code; 0 for protocols without ports";
+    protocol, Protocol, Column<u8>, U8, Number, "IP protocol number (IANA); never null";
+    bytes, Bytes, Column<u64>, U64, Number, "layer 3 bytes, scaled by the sampling rate; never null";
+    packets, Packets, Column<u64>, U64, Number, "packets, scaled by the sampling rate; never null";
+    tcp_flags, TcpFlags, Column<u16>, U16, Number, "TCP flags of all packets, ORed";
+    tos, Tos, Column<u8>, U8, Number, "IP type of service (DSCP and ECN)";
+    input_if, InputIf, Column<u32>, U32, Number, "SNMP index of the input interface";
+    output_if, OutputIf, Column<u32>, U32, Number, "SNMP index of the output interface";
+    next_hop, NextHop, IpColumn, Ip, Ip, "next router's address";
+    src_as, SrcAs, Column<u32>, U32, Number, "source AS: the exporter's, else from the ASN database";
+    dst_as, DstAs, Column<u32>, U32, Number, "destination AS: the exporter's, else from the ASN database";
+    src_mask, SrcMask, Column<u8>, U8, Number, "prefix length of the source's route";
+    dst_mask, DstMask, Column<u8>, U8, Number, "prefix length of the destination's route";
+    vlan_id, VlanId, Column<u16>, U16, Number, "VLAN id";
+    src_mac, SrcMac, Column<u64>, U64, Mac, "source MAC address, 48 bits";
+    dst_mac, DstMac, Column<u64>, U64, Mac, "destination MAC address, 48 bits";
+    nat_src_ip, NatSrcIp, IpColumn, Ip, Ip, "source address after translation";
+    nat_dst_ip, NatDstIp, IpColumn, Ip, Ip, "destination address after translation";
+    nat_src_port, NatSrcPort, Column<u16>, U16, Number, "source port after translation";
+    nat_dst_port, NatDstPort, Column<u16>, U16, Number, "destination port after translation";
+    sampling_rate, SamplingRate, Column<u32>, U32, Number, "1 in N packets was seen; bytes and packets are scaled by it already";
+    netflow_version, NetflowVersion, Column<u8>, U8, Number, "version of the export protocol";
+    direction, Direction, Column<u8>, U8, Direction, "in, out, internal or transit, seen from the customers; never null";
+    src_country, SrcCountry, Column<u16>, U16, Country, "ISO 3166 country of the source";
+    dst_country, DstCountry, Column<u16>, U16, Country, "ISO 3166 country of the destination";
+    service_port, ServicePort, Column<u16>, U16, Number, "the side's port that the service table knows, else 0; null for ICMP and protocols without ports";
+    app, App, Dict<Text>, Text, Text, "application, null when unknown";
+    app_category, AppCategory, Dict<Text>, Text, Text, "category of the application";
+    subscriber_id, SubscriberId, Dict<Uuid>, Uuid, Uuid, "subscriber of the customer's address";
+    reseller_id, ResellerId, Dict<Uuid>, Uuid, Uuid, "reseller of the subscriber or the site";
+    site, Site, Dict<Text>, Text, Text, "site of the flow";
+    bidirectional, Bidirectional, Column<u8>, U8, Bool, "1 on the later record of a conversation seen in both directions; else null";
+    rtt_ms, RttMs, Column<u32>, U32, Number, "ms between the first packets of the two directions of a TCP conversation, on its later record";
+}
+
+/// What a column's values mean, whatever their storage type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// ms since the Unix epoch, UTC.
+    TimeMs,
+    /// An address.
+    Ip,
+    /// A number as it is.
+    Number,
+    /// 48 bits, written `aa:bb:cc:dd:ee:ff`.
+    Mac,
+    /// Two ASCII letters, high byte first; see [`crate::country`].
+    Country,
+    /// [`Direction`] as its number.
+    Direction,
+    /// 0 or 1.
+    Bool,
+    /// Text.
+    Text,
+    /// A UUID.
+    Uuid,
+}
+
+/// A column of a batch, by storage type.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub enum ColumnRef<'a> {
+    I64(&'a Column<i64>),
+    U64(&'a Column<u64>),
+    U32(&'a Column<u32>),
+    U16(&'a Column<u16>),
+    U8(&'a Column<u8>),
+    Ip(&'a IpColumn),
+    AddrDict(&'a Dict<Addr>),
+    Text(&'a Dict<Text>),
+    Uuid(&'a Dict<Uuid>),
+}
+
+/// A column of a batch for filling, by storage type.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum ColumnMut<'a> {
+    I64(&'a mut Column<i64>),
+    U64(&'a mut Column<u64>),
+    U32(&'a mut Column<u32>),
+    U16(&'a mut Column<u16>),
+    U8(&'a mut Column<u8>),
+    Ip(&'a mut IpColumn),
+    AddrDict(&'a mut Dict<Addr>),
+    Text(&'a mut Dict<Text>),
+    Uuid(&'a mut Dict<Uuid>),
+}
+
+impl FlowBatch {
+    /// Rows held.
+    pub fn len(&self) -> usize {
+        self.time.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The row's value of a field. For answers and exports, not for hot loops.
+    pub fn value(&self, field: Field, row: usize) -> Value {
+        let number = |n: Option<u64>| n.map_or(Value::Null, |n| Value::of_number(field.kind(), n));
+        match self.column(field) {
+            ColumnRef::I64(c) => c.get(row).map_or(Value::Null, Value::TimeMs),
+            ColumnRef::U64(c) => number(c.get(row)),
+            ColumnRef::U32(c) => number(c.get(row).map(u64::from)),
+            ColumnRef::U16(c) => number(c.get(row).map(u64::from)),
+            ColumnRef::U8(c) => number(c.get(row).map(u64::from)),
+            ColumnRef::Ip(c) => c.get(row).map_or(Value::Null, Value::Ip),
+            ColumnRef::AddrDict(c) => c.get(row).map_or(Value::Null, |a| Value::Ip(*a)),
+            ColumnRef::Text(c) => c.get(row).map_or(Value::Null, |t| Value::Text(t.clone())),
+            ColumnRef::Uuid(c) => c.get(row).map_or(Value::Null, |u| Value::Uuid(*u)),
+        }
+    }
+}
+
+/// One value of any column or key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Value {
+    Null,
+    TimeMs(i64),
+    Number(u64),
+    Ip(Addr),
+    Mac(u64),
+    Country(u16),
+    Direction(Direction),
+    Bool(bool),
+    Text(Text),
+    Uuid(Uuid),
+}
+
+impl Value {
+    /// The value that a stored number stands for under a kind. An undefined direction gives `Null`.
+    pub fn of_number(kind: Kind, number: u64) -> Self {
+        match kind {
+            Kind::Mac => Value::Mac(number),
+            Kind::Country => Value::Country(number as u16),
+            Kind::Direction => Direction::from_code(number as u8).map_or(Value::Null, Value::Direction),
+            Kind::Bool => Value::Bool(number != 0),
+            Kind::TimeMs => Value::TimeMs(number as i64),
+            Kind::Ip | Kind::Number | Kind::Text | Kind::Uuid => Value::Number(number),
+        }
+    }
+}
+
+impl std::fmt::Display for Value {
+    /// Text as exports write it: RFC 3339 times with ms, null as nothing.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Value::Null => Ok(()),
+            Value::TimeMs(ms) => crate::time::write_rfc3339(f, *ms),
+            Value::Number(n) => n.fmt(f),
+            Value::Ip(addr) => addr.fmt(f),
+            Value::Mac(bits) => {
+                let b = bits.to_be_bytes();
+                write!(f, "{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", b[2], b[3], b[4], b[5], b[6], b[7])
+            }
+            Value::Country(code) => f.write_str(crate::country::text(*code).as_str()),
+            Value::Direction(direction) => f.write_str(direction.name()),
+            Value::Bool(b) => b.fmt(f),
+            Value::Text(text) => f.write_str(text),
+            Value::Uuid(uuid) => uuid.fmt(f),
+        }
+    }
+}
+
+impl serde::Serialize for Value {
+    /// Numbers and booleans as such, null as null, everything else as text.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Value::Null => serializer.serialize_none(),
+            Value::Number(n) => serializer.serialize_u64(*n),
+            Value::Bool(b) => serializer.serialize_bool(*b),
+            other => serializer.collect_str(other),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+use std::hash::Hash;
+use std::sync::Arc;
+
+pub use uuid::Uuid;
+
+/// Shared text, cheap to copy between batches.
+pub type Text = Arc<str>;
+
+/// A value that a dictionary can hold.
+pub trait DictValue: Clone + Eq + Hash + Ord {}
+impl<T: Clone + Eq + Hash + Ord> DictValue for T {}
+
+/// A dictionary column: a small table of distinct values and one code a row. Code 0 is null, code `n` is value `n - 1`.
+///
+/// The table belongs to the batch, so a batch means the same wherever and whenever it is read.
+#[derive(Clone, Debug)]
+pub struct Dict<T> {
+    values: Vec<T>,
+    codes: Vec<u32>,
+}
+
+impl<T> Default for Dict<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), codes: Vec::new() }
+    }
+}
+
+impl<T: DictValue> Dict<T> {
+    /// A column from its parts.
+    ///
+    /// # Errors
+    /// Gives the first code that names no value.
+    pub fn from_parts(values: Vec<T>, codes: Vec<u32>) -> Result<Self, u32> {
+        match codes.iter().find(|&&code| code as usize > values.len()) {
+            Some(&code) => Err(code),
+            None => Ok(Self { values, codes }),
+        }
+    }
+
+    /// Rows held.
+    pub fn len(&self) -> usize {
+        self.codes.len()
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.codes.is_empty()
+    }
+
+    /// The row's value, `None` when null.
+    #[inline]
+    pub fn get(&self, row: usize) -> Option<&T> {
+        self.value(self.codes[row])
+    }
+
+    /// The value of a code, `None` for code 0 (null).
+    #[inline]
+    pub fn value(&self, code: u32) -> Option<&T> {
+        (code as usize).checked_sub(1).map(|index| &self.values[index])
+    }
+
+    /// The distinct values; code of `values()[i]` is `i + 1`.
+    pub fn values(&self) -> &[T] {
+        &self.values
+    }
+
+    /// One code a row, 0 = null.
+    pub fn codes(&self) -> &[u32] {
+        &self.codes
+    }
+
+    /// Whether every row is null.
+    pub fn all_null(&self) -> bool {
+        self.values.is_empty() || self.codes.iter().all(|&code| code == 0)
+    }
+
+    /// Forgets all rows and values, keeps the memory.
+    pub fn clear(&mut self) {
+        self.values.clear();
+        self.codes.clear();
+    }
+
+    /// Adds a value that is known not to be in the table yet; gives its code.
+    pub fn add_value(&mut self, value: T) -> u32 {
+        self.values.push(value);
+        self.values.len() as u32
+    }
+
+    /// The code of a value, added when it is new. Searches the table in order: for few values, or not per row.
+    pub fn intern(&mut self, value: &T) -> u32 {
+        match self.values.iter().position(|v| v == value) {
+            Some(index) => index as u32 + 1,
+            None => self.add_value(value.clone()),
+        }
+    }
+
+    /// Appends a row by code. The code must be 0 or one that this column gave.
+    #[inline]
+    pub fn push_code(&mut self, code: u32) {
+        debug_assert!(code as usize <= self.values.len());
+        self.codes.push(code);
+    }
+
+    /// Appends `rows` rows by code.
+    pub fn push_code_repeated(&mut self, code: u32, rows: usize) {
+        debug_assert!(code as usize <= self.values.len());
+        self.codes.resize(self.codes.len() + rows, code);
+    }
+
+    /// Appends a row by value; see [`Dict::intern`] for its cost.
+    pub fn push(&mut self, value: Option<&T>) {
+        let code = value.map_or(0, |v| self.intern(v));
+        self.codes.push(code);
+    }
+
+    /// Appends `rows` null rows.
+    pub fn push_nulls(&mut self, rows: usize) {
+        self.push_code_repeated(0, rows);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_name_values_and_zero_is_null() {
+        let mut column: Dict<Text> = Dict::default();
+        column.push(Some(&"a".into()));
+        column.push(None);
+        column.push(Some(&"b".into()));
+        column.push(Some(&"a".into()));
+        assert_eq!(column.codes(), [1, 0, 2, 1]);
+        let rows: Vec<_> = (0..4).map(|row| column.get(row).map(|t| t.to_string())).collect();
+        assert_eq!(rows, [Some("a".into()), None, Some("b".into()), Some("a".into())]);
+        assert_eq!(Dict::<Text>::from_parts(vec![], vec![0, 1]).unwrap_err(), 1);
+    }
+}

@@ -1,0 +1,199 @@
+use super::Validity;
+
+/// A column of plain values, any row of which may be null.
+#[derive(Clone, Debug, Default)]
+pub struct Column<T> {
+    /// One value a row; empty while every row is null. A null row's value is `T::default()`.
+    values: Vec<T>,
+    validity: Validity,
+}
+
+impl<T: Copy + Default> Column<T> {
+    /// An empty column with room for `rows` rows.
+    pub fn with_capacity(rows: usize) -> Self {
+        Self { values: Vec::with_capacity(rows), validity: Validity::default() }
+    }
+
+    /// Rows held.
+    pub fn len(&self) -> usize {
+        self.validity.len
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.validity.len == 0
+    }
+
+    /// Whether every row is null. True for an empty column.
+    pub fn all_null(&self) -> bool {
+        self.validity.all_null()
+    }
+
+    /// Number of null rows.
+    pub fn null_count(&self) -> usize {
+        self.validity.nulls
+    }
+
+    /// The row's value, `None` when null.
+    #[inline]
+    pub fn get(&self, row: usize) -> Option<T> {
+        self.validity.is_present(row).then(|| self.values[row])
+    }
+
+    /// The row's value, `T::default()` when null.
+    #[inline]
+    pub fn value_or_default(&self, row: usize) -> T {
+        if self.values.is_empty() { T::default() } else { self.values[row] }
+    }
+
+    /// All values, one a row, nulls as `T::default()`; empty when every row is null.
+    pub fn values(&self) -> &[T] {
+        &self.values
+    }
+
+    /// All values for changing in place; empty when every row is null. Validity stays as it is.
+    pub fn values_mut(&mut self) -> &mut [T] {
+        &mut self.values
+    }
+
+    /// One byte a row (1 = present), or `None` while all rows are alike.
+    pub fn validity(&self) -> Option<&[u8]> {
+        (!self.validity.present.is_empty()).then_some(&self.validity.present[..])
+    }
+
+    /// Forgets all rows, keeps the memory.
+    pub fn clear(&mut self) {
+        self.values.clear();
+        self.validity.clear();
+    }
+
+    /// Appends one row.
+    #[inline]
+    pub fn push(&mut self, value: Option<T>) {
+        match value {
+            Some(value) => self.extend_one(value),
+            None => self.push_nulls(1),
+        }
+    }
+
+    #[inline]
+    fn extend_one(&mut self, value: T) {
+        self.before_present(1);
+        self.values.push(value);
+    }
+
+    /// Appends `rows` null rows.
+    pub fn push_nulls(&mut self, rows: usize) {
+        self.validity.push(rows, false);
+        if !self.values.is_empty() {
+            self.values.resize(self.validity.len, T::default());
+        }
+    }
+
+    /// Appends `rows` times the same value.
+    pub fn push_repeated(&mut self, value: T, rows: usize) {
+        self.before_present(rows);
+        self.values.resize(self.validity.len, value);
+    }
+
+    /// Appends rows that are all present.
+    pub fn extend(&mut self, values: impl ExactSizeIterator<Item = T>) {
+        self.before_present(values.len());
+        self.values.extend(values);
+    }
+
+    /// Appends `rows` present rows and gives their slots (set to `T::default()`), to be filled by the caller.
+    pub fn extend_slots(&mut self, rows: usize) -> &mut [T] {
+        self.before_present(rows);
+        let start = self.values.len();
+        self.values.resize(start + rows, T::default());
+        &mut self.values[start..]
+    }
+
+    /// Replaces one row that exists already. Sets validity as needed.
+    pub fn set(&mut self, row: usize, value: Option<T>) {
+        let present = self.validity.is_present(row);
+        if present != value.is_some() {
+            if self.validity.present.is_empty() {
+                self.validity.present.resize(self.validity.len, u8::from(present));
+            }
+            if self.values.is_empty() {
+                self.values.resize(self.validity.len, T::default());
+            }
+            self.validity.present[row] = u8::from(!present);
+            self.validity.nulls = self.validity.nulls + usize::from(present) - usize::from(!present);
+            self.normalise();
+        }
+        if !self.values.is_empty() {
+            self.values[row] = value.unwrap_or_default();
+        }
+    }
+
+    /// Appends the given rows of another column.
+    pub fn extend_from(&mut self, other: &Self, rows: impl Iterator<Item = usize>) {
+        for row in rows {
+            self.push(other.get(row));
+        }
+    }
+
+    /// Keeps the invariant: validity only while rows differ, no values when all are null.
+    fn normalise(&mut self) {
+        if self.validity.nulls == 0 {
+            self.validity.present.clear();
+        } else if self.validity.all_null() {
+            self.validity.present.clear();
+            self.values.clear();
+        }
+    }
+
+    fn before_present(&mut self, rows: usize) {
+        if rows == 0 {
+            return;
+        }
+        if self.values.is_empty() && self.validity.len > 0 {
+            self.values.resize(self.validity.len, T::default());
+        }
+        self.validity.push(rows, true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn holds_what_was_pushed(rows in prop::collection::vec(prop::option::of(any::<u16>()), 0..50), sets in prop::collection::vec((0usize..50, prop::option::of(any::<u16>())), 0..20)) {
+            let mut want = rows.clone();
+            let mut column = Column::default();
+            for row in &rows {
+                column.push(*row);
+            }
+            for (row, value) in sets {
+                if row < want.len() {
+                    want[row] = value;
+                    column.set(row, value);
+                }
+            }
+            let got: Vec<_> = (0..column.len()).map(|row| column.get(row)).collect();
+            prop_assert_eq!(&got, &want);
+            prop_assert_eq!(column.null_count(), want.iter().filter(|v| v.is_none()).count());
+            prop_assert_eq!(column.values().is_empty(), column.all_null());
+            prop_assert_eq!(column.validity().is_some(), column.null_count() > 0 && !column.all_null());
+        }
+    }
+
+    #[test]
+    fn runs_of_nulls_and_values_mix() {
+        let mut column: Column<u32> = Column::default();
+        column.push_nulls(2);
+        assert!(column.all_null() && column.values().is_empty());
+        column.push_repeated(7, 2);
+        column.extend([1, 2].into_iter());
+        column.extend_slots(1)[0] = 9;
+        column.push_nulls(1);
+        let got: Vec<_> = (0..column.len()).map(|row| column.get(row)).collect();
+        assert_eq!(got, [None, None, Some(7), Some(7), Some(1), Some(2), Some(9), None]);
+    }
+}

@@ -1,0 +1,21 @@
+//! What the collector and its sinks have in common: flow columns, rollups, the sink contract, and the questions that a
+//! store answers.
+//!
+//! Depends on no sink and on nothing of the collector. Lower layers of the collector use it as `flow`.
+
+mod addr;
+pub mod batch;
+pub mod column;
+pub mod filter;
+pub mod rollup;
+pub mod sink;
+pub mod store;
+mod terms;
+
+pub use addr::Addr;
+pub use batch::{Field, FlowBatch, Kind, Value};
+pub use column::{Text, Uuid};
+pub use rollup::{Key, Measures, Record, RollupDef, RollupRows, RollupSums};
+pub use sink::{Clock, Entry, LogId, Sink, SinkConfig, SinkContext, SinkError};
+pub use store::FlowStore;
+pub use terms::{Direction, StreamProgress, country, time};

@@ -1,0 +1,27 @@
+//! The table of sinks: one row a kind. Adding a sink touches its own folder and one row here.
+
+use std::path::Path;
+
+use sink_api::SinkConfig;
+
+/// One kind of sink.
+pub struct Kind {
+    /// Its name in `kind = "..."`.
+    pub name: &'static str,
+    /// One line for help texts.
+    pub about: &'static str,
+    /// A commented `[[sink]]` table that works as it stands, shown by `rgz-netflow sample KIND`.
+    pub sample: &'static str,
+    /// Every key that the table may have besides `name` and `kind`.
+    pub keys: &'static [&'static str],
+    /// Reads the keys of a `[[sink]]` table (without `name` and `kind`). Relative paths are taken from `base`.
+    ///
+    /// # Errors
+    /// Every problem found, each with the key it is about.
+    pub parse: fn(table: &toml::Table, base: &Path) -> ParsedSink,
+}
+
+pub use sink_api::sink::{KeyError, ParsedSink};
+
+/// Every kind of sink, in the order in which help texts show them.
+pub const KINDS: &[Kind] = &[];

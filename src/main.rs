@@ -1,0 +1,3 @@
+//! The `rgz-netflow` command.
+
+fn main() {}
