@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use sink_api::SinkConfig;
-
 /// One kind of sink.
 pub struct Kind {
     /// Its name in `kind = "..."`.
