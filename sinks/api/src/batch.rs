@@ -22,6 +22,11 @@ macro_rules! flow_columns {
                 self.streams.clear();
             }
 
+            /// Appends the given rows of another batch. Its stream progress is not taken over.
+            pub fn append_rows(&mut self, other: &Self, rows: &[u32]) {
+                $(self.$name.append_rows(&other.$name, rows);)*
+            }
+
             /// The column of a field.
             pub fn column(&self, field: Field) -> ColumnRef<'_> {
                 match field { $(Field::$variant => ColumnRef::$repr(&self.$name),)* }
@@ -259,5 +264,45 @@ impl serde::Serialize for Value {
             Value::Bool(b) => serializer.serialize_bool(*b),
             other => serializer.collect_str(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> FlowBatch {
+        let mut batch = FlowBatch::default();
+        for i in 0..4u64 {
+            batch.time.push(Some(1_700_000_000_000 + i as i64));
+            batch.bytes.push(Some(i));
+            batch.src_ip.push(Some(Addr::v4(i as u32)));
+            batch.app.push((i % 2 == 0).then(|| Text::from("web")).as_ref());
+        }
+        batch.fill_missing();
+        batch
+    }
+
+    #[test]
+    fn every_field_is_named_once_and_found_as_a_column() {
+        let mut names: Vec<_> = Field::ALL.iter().map(|f| f.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Field::ALL.len());
+        assert_eq!(sample().ragged_column(), None);
+    }
+
+    #[test]
+    fn chosen_rows_are_copied_with_their_values() {
+        let batch = sample();
+        let mut copy = FlowBatch::default();
+        copy.append_rows(&batch, &[3, 0]);
+        copy.append_rows(&batch, &[2]);
+        for (row, from) in [(0, 3), (1, 0), (2, 2)] {
+            for field in Field::ALL {
+                assert_eq!(copy.value(*field, row), batch.value(*field, from), "{}", field.name());
+            }
+        }
+        assert_eq!(copy.ragged_column(), None);
     }
 }

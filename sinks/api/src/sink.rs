@@ -188,6 +188,10 @@ pub trait Group {
     /// # Errors
     /// An I/O error of the log's files; give it back from [`Sink::write`].
     fn next(&mut self) -> Result<Option<Entry>, SinkError>;
+
+    /// Sets a row aside that the store will never take: it is kept in quarantine, with the reason, once this write has
+    /// returned `Ok`, and counted. For stores that can tell which row it is; others give [`SinkError::Reject`].
+    fn set_aside(&mut self, entry: &Entry, row: usize, reason: &str);
 }
 
 /// What went wrong, and what follows from it.

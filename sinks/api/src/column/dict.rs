@@ -113,6 +113,21 @@ impl<T: DictValue> Dict<T> {
         self.codes.push(code);
     }
 
+    /// Appends the given rows of another column.
+    pub fn append_rows(&mut self, other: &Self, rows: &[u32]) {
+        let mut known = vec![None; other.values.len() + 1];
+        known[0] = Some(0);
+        for row in rows {
+            let code = other.codes[*row as usize] as usize;
+            let own = match known[code] {
+                Some(own) => own,
+                None => self.intern(&other.values[code - 1]),
+            };
+            known[code] = Some(own);
+            self.codes.push(own);
+        }
+    }
+
     /// Appends `rows` null rows.
     pub fn push_nulls(&mut self, rows: usize) {
         self.push_code_repeated(0, rows);

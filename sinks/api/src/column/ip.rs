@@ -126,6 +126,13 @@ impl IpColumn {
         }
     }
 
+    /// Appends the given rows of another column.
+    pub fn append_rows(&mut self, other: &Self, rows: &[u32]) {
+        for row in rows {
+            self.push(other.get(*row as usize));
+        }
+    }
+
     fn widen(&mut self) {
         if let Rows::V4(narrow) = &self.rows {
             let mut wide = Column::with_capacity(narrow.len() + 1);

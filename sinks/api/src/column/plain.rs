@@ -130,9 +130,9 @@ impl<T: Copy + Default> Column<T> {
     }
 
     /// Appends the given rows of another column.
-    pub fn extend_from(&mut self, other: &Self, rows: impl Iterator<Item = usize>) {
+    pub fn append_rows(&mut self, other: &Self, rows: &[u32]) {
         for row in rows {
-            self.push(other.get(row));
+            self.push(other.get(*row as usize));
         }
     }
 
