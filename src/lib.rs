@@ -14,3 +14,4 @@ pub mod log;
 pub mod pipeline;
 pub mod receive;
 pub mod telemetry;
+pub mod wire;
