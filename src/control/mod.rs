@@ -1,1 +1,3 @@
-//! The stage `control`.
+//! Everything off the data path: configuration, the admin endpoint, what the process remembers.
+
+pub mod http;
