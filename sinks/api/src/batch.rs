@@ -13,6 +13,8 @@ macro_rules! flow_columns {
             $(#[doc = $doc] pub $name: $ty,)*
             /// Progress of each export stream that has flows in this batch: how a crash's loss is found afterwards.
             pub streams: Vec<StreamProgress>,
+            /// Who the destinations of internal flows are. No column: not stored with the flows, only kept in the log.
+            pub internal: InternalDestinations,
         }
 
         impl FlowBatch {
@@ -20,6 +22,7 @@ macro_rules! flow_columns {
             pub fn clear(&mut self) {
                 $(self.$name.clear();)*
                 self.streams.clear();
+                self.internal.clear();
             }
 
             /// Appends the given rows of another batch. Its stream progress is not taken over.
@@ -121,6 +124,41 @@ flow_columns! {
     site, Site, Dict<Text>, Text, Text, "site of the flow";
     bidirectional, Bidirectional, Column<u8>, U8, Bool, "1 on the later record of a conversation seen in both directions; else null";
     rtt_ms, RttMs, Column<u32>, U32, Number, "ms between the first packets of the two directions of a TCP conversation, on its later record";
+}
+
+/// The destination's side of the flows with direction `internal`, whose own columns carry the source's subscriber: what the
+/// rollups `usage` and `usage_apps` book as `internal_in`.
+///
+/// Filled by enrichment, one entry for each internal flow whose destination is known (a missing entry means that nothing is
+/// known about it); carried by the log's codec, so that sums after a crash equal those without; not written by sinks.
+#[derive(Clone, Debug, Default)]
+pub struct InternalDestinations {
+    /// Row in the batch of each entry, strictly ascending.
+    pub rows: Vec<u32>,
+    /// Subscriber of the destination, one an entry.
+    pub subscriber_id: Dict<Uuid>,
+    /// Reseller of the destination, one an entry.
+    pub reseller_id: Dict<Uuid>,
+    /// Site of the destination, one an entry.
+    pub site: Dict<Text>,
+}
+
+impl InternalDestinations {
+    /// Forgets all entries, keeps the memory.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.subscriber_id.clear();
+        self.reseller_id.clear();
+        self.site.clear();
+    }
+
+    /// Whether it belongs to a batch of `batch_rows` rows: rows ascend and exist, every column holds one value an entry.
+    pub fn is_sound(&self, batch_rows: usize) -> bool {
+        let entries = self.rows.len();
+        self.rows.is_sorted_by(|a, b| a < b)
+            && self.rows.last().is_none_or(|row| (*row as usize) < batch_rows)
+            && [self.subscriber_id.len(), self.reseller_id.len(), self.site.len()] == [entries; 3]
+    }
 }
 
 /// What a column's values mean, whatever their storage type.

@@ -13,7 +13,7 @@ pub mod store;
 mod terms;
 
 pub use addr::Addr;
-pub use batch::{Field, FlowBatch, Kind, Value};
+pub use batch::{Field, FlowBatch, InternalDestinations, Kind, Value};
 pub use column::{Text, Uuid};
 pub use rollup::{Key, Measures, Record, RollupDef, RollupRows, RollupSums};
 pub use sink::{Clock, Entry, LogId, Sink, SinkConfig, SinkContext, SinkError};
