@@ -76,7 +76,8 @@ pub enum Shape {
     /// One row a key.
     Plain,
     /// `talkers`: every customer host, and at each emission the `others` heaviest hosts that are not, the remainder
-    /// folded into one row without host whose `cut_bytes` is the largest sum folded into it.
+    /// folded into one row without host for each combination of the other keys (role among them), whose `cut_bytes` is the
+    /// largest sum folded into it.
     Talkers {
         /// How many hosts that are no customers are kept at each emission.
         others: usize,

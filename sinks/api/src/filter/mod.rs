@@ -1,6 +1,17 @@
-//! Filters over flows, as plain data.
+//! Filters over flows, as plain data: read from text ([`std::str::FromStr`]), printed, evaluated over columns.
 //!
 //! Two-valued: a test on a null value is false, its negation is true, in every store.
+
+mod display;
+mod eval;
+mod lex;
+mod parse;
+mod test;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use parse::{DEPTH_MAX, ParseError, TEXT_BYTES_MAX};
 
 use crate::batch::Field;
 use crate::column::{Text, Uuid};
@@ -152,4 +163,64 @@ impl Filter {
     pub fn uuid(field: Field, value: Uuid) -> Filter {
         Filter::Test(Test::Uuid { field, value })
     }
+}
+
+impl Filter {
+    /// The columns that it looks at, each once, in the order of [`Field::ALL`].
+    pub fn fields(&self) -> Vec<Field> {
+        let mut fields = Vec::new();
+        self.visit(&mut |test| fields.extend(test.fields()));
+        fields.sort_unstable();
+        fields.dedup();
+        fields
+    }
+
+    /// Calls `visit` for every test in it.
+    pub fn visit(&self, visit: &mut dyn FnMut(&Test)) {
+        match self {
+            Filter::Any => {}
+            Filter::And(filters) | Filter::Or(filters) => filters.iter().for_each(|f| f.visit(visit)),
+            Filter::Not(inner) => inner.visit(visit),
+            Filter::Test(test) => visit(test),
+        }
+    }
+
+    /// What must hold all at once: the parts of an `And` (nested ones too), else the filter itself.
+    pub fn conjuncts(&self) -> Vec<&Filter> {
+        match self {
+            Filter::Any => Vec::new(),
+            Filter::And(filters) => filters.iter().flat_map(Filter::conjuncts).collect(),
+            other => vec![other],
+        }
+    }
+}
+
+impl Test {
+    /// The columns that it looks at.
+    pub fn fields(&self) -> Vec<Field> {
+        use Field::{DstAs, DstCountry, DstIp, DstMac, DstPort, SrcAs, SrcCountry, SrcIp, SrcMac, SrcPort};
+        match self {
+            Test::Net { side, .. } => side.of(SrcIp, DstIp).collect(),
+            Test::Port { side, .. } => side.of(SrcPort, DstPort).collect(),
+            Test::As { side, .. } => side.of(SrcAs, DstAs).collect(),
+            Test::Country { side, .. } => side.of(SrcCountry, DstCountry).collect(),
+            Test::Mac { side, .. } => side.of(SrcMac, DstMac).collect(),
+            Test::TcpFlags { .. } => vec![Field::TcpFlags],
+            Test::Direction(_) => vec![Field::Direction],
+            Test::Number { field, .. } | Test::Ip { field, .. } | Test::Text { field, .. } => vec![*field],
+            Test::Uuid { field, .. } | Test::IsNull(field) => vec![*field],
+        }
+    }
+}
+
+/// The bits that a prefix of `length` in the address's own family covers, within 128 bits: an IPv4 prefix covers the 96
+/// bits of the mapping too.
+fn prefix_mask(network: Addr, length: u8) -> u128 {
+    let covered = if network.is_v4() { 96 + u32::from(length) } else { u32::from(length) };
+    u128::MAX.checked_shl(128u32.saturating_sub(covered)).unwrap_or(0)
+}
+
+/// The address with the bits after `length` (in its own family) set to zero.
+pub fn network_of(addr: Addr, length: u8) -> Addr {
+    Addr(addr.0 & prefix_mask(addr, length))
 }
