@@ -1,1 +1,5 @@
-//! The stage `decode`.
+//! The stage `decode`: framed datagrams become columns.
+
+mod config;
+
+pub use config::{Config, ExporterConfig, WORKERS_MAX};
