@@ -1,3 +1,5 @@
 //! The `rgz-netflow` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    rgz_netflow::cli::main()
+}
