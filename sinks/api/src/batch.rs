@@ -1,7 +1,7 @@
 //! Flow records as columns: the one type that every stage after `decode` speaks.
 
 use crate::column::{Column, Dict, IpColumn, Text, Uuid};
-use crate::{Addr, Direction, StreamProgress};
+use crate::{Addr, Direction, SourceRun, StreamProgress};
 
 /// One row per column of the flow record: `(field name, Field variant, column type, ColumnRef variant, kind, description)`.
 /// Everything that walks over columns (codec, stores, export, docs) walks over this table.
@@ -15,6 +15,9 @@ macro_rules! flow_columns {
             pub streams: Vec<StreamProgress>,
             /// Who the destinations of internal flows are. No column: not stored with the flows, only kept in the log.
             pub internal: InternalDestinations,
+            /// Which engine, source or domain the rows came from, in row order; may be shorter than the rows. Only for the
+            /// stages before the log, which does not keep it.
+            pub sources: Vec<SourceRun>,
         }
 
         impl FlowBatch {
@@ -23,6 +26,7 @@ macro_rules! flow_columns {
                 $(self.$name.clear();)*
                 self.streams.clear();
                 self.internal.clear();
+                self.sources.clear();
             }
 
             /// Appends the given rows of another batch. Its stream progress is not taken over.

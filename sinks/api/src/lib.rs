@@ -18,4 +18,4 @@ pub use column::{Text, Uuid};
 pub use rollup::{Key, Measures, Record, RollupDef, RollupRows, RollupSums};
 pub use sink::{Clock, Entry, LogId, Sink, SinkConfig, SinkContext, SinkError};
 pub use store::FlowStore;
-pub use terms::{Direction, StreamProgress, country, time};
+pub use terms::{Direction, SourceRun, StreamProgress, country, time};

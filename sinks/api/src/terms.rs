@@ -84,6 +84,15 @@ pub struct StreamProgress {
     pub flows: u32,
 }
 
+/// A run of rows from one engine (v5: engine type * 256 + engine id), source id (v9) or observation domain (IPFIX).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceRun {
+    /// Rows of the run, following those of the runs before it.
+    pub rows: u32,
+    /// As [`StreamProgress::source_id`].
+    pub source_id: u32,
+}
+
 /// Countries as two ASCII letters in 16 bits, high byte first.
 pub mod country {
     /// The number of a two-letter code; letters are made upper case. `None` for anything else.

@@ -102,6 +102,28 @@ impl<T: Copy + Default> Column<T> {
         self.values.extend(values);
     }
 
+    /// Appends rows of which any may be null, at a few ns a row.
+    pub fn extend_options(&mut self, rows: impl ExactSizeIterator<Item = Option<T>>) {
+        let len = self.validity.len;
+        if self.values.is_empty() {
+            self.values.resize(len, T::default());
+        }
+        let present = &mut self.validity.present;
+        if present.is_empty() {
+            present.resize(len, u8::from(self.validity.nulls == 0));
+        }
+        let mut found = 0;
+        present.reserve(rows.len());
+        self.values.extend(rows.map(|row| {
+            found += usize::from(row.is_some());
+            present.push(u8::from(row.is_some()));
+            row.unwrap_or_default()
+        }));
+        self.validity.len = self.values.len();
+        self.validity.nulls += self.validity.len - len - found;
+        self.normalise();
+    }
+
     /// Appends `rows` present rows and gives their slots (set to `T::default()`), to be filled by the caller.
     pub fn extend_slots(&mut self, rows: usize) -> &mut [T] {
         self.before_present(rows);
@@ -163,6 +185,19 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn holds_what_was_extended(before in prop::collection::vec(prop::option::of(any::<u16>()), 0..6), rows in prop::collection::vec(prop::option::of(any::<u16>()), 0..20)) {
+            let mut column = Column::default();
+            before.iter().for_each(|row| column.push(*row));
+            column.extend_options(rows.iter().copied());
+            let want: Vec<_> = before.into_iter().chain(rows).collect();
+            let got: Vec<_> = (0..column.len()).map(|row| column.get(row)).collect();
+            prop_assert_eq!(&got, &want);
+            prop_assert_eq!(column.null_count(), want.iter().filter(|v| v.is_none()).count());
+            prop_assert_eq!(column.values().is_empty(), column.all_null());
+            prop_assert_eq!(column.validity().is_some(), column.null_count() > 0 && !column.all_null());
+        }
+
         #[test]
         fn holds_what_was_pushed(rows in prop::collection::vec(prop::option::of(any::<u16>()), 0..50), sets in prop::collection::vec((0usize..50, prop::option::of(any::<u16>())), 0..20)) {
             let mut want = rows.clone();
