@@ -16,9 +16,9 @@ pub enum Key {
     Host,
     /// Which side [`Key::Host`] was: see [`Role`].
     Role,
-    /// Country of the side that is not the customer's (transit: the source's).
+    /// Country of [`crate::Direction::outer_side`].
     Country,
-    /// AS of the side that is not the customer's (transit: the source's).
+    /// AS of [`crate::Direction::outer_side`].
     Asn,
 }
 

@@ -48,6 +48,15 @@ impl Direction {
         }
     }
 
+    /// The side that rollups by country and AS look at: the one that is not the customer's; the destination within the
+    /// customer networks, the source of transit and of flows without a direction.
+    pub const fn outer_side(direction: Option<Self>) -> crate::filter::Side {
+        match direction {
+            Some(Self::Out | Self::Internal) => crate::filter::Side::Dst,
+            _ => crate::filter::Side::Src,
+        }
+    }
+
     /// The direction of a name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|d| d.name() == name)

@@ -1,7 +1,13 @@
 //! Questions that a store answers, as plain data: never SQL text.
 
 mod answer;
+mod codes;
+pub mod group;
+pub mod memory;
+pub mod plan;
 mod question;
+#[cfg(test)]
+mod tests;
 
 pub use answer::{Answer, AnswerRow, Basis, FlowsSummary, Tier};
 pub use question::{FlowsQuestion, Order, OrderBy, Question, TierChoice, TimeRange};

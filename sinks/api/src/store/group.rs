@@ -1,0 +1,416 @@
+//! Sums by key and interval, in bounded memory.
+//!
+//! Groups live in flat arrays (one row of key codes, one sum) found through a hash table of indices, so that a group costs
+//! no allocation of its own.
+
+use std::cmp::Ordering;
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::codes::Codes;
+use super::plan::{InternalIn, Plan};
+use super::{Answer, AnswerRow, OrderBy, Question, StoreError};
+use crate::batch::{ColumnRef, Field, Kind, Value};
+use crate::filter::{Filter, Side, Test};
+use crate::rollup::{Key, KeyColumn, Measures, Role};
+use crate::{Direction, FlowBatch, RollupRows};
+
+/// Groups that one question may hold: about 100 bytes each, so 200 MB at the worst.
+pub const GROUPS_MAX: usize = 2 << 20;
+
+/// Rows whose key codes are computed together: fits the first-level cache.
+const CHUNK_ROWS: usize = 1024;
+
+/// Sums up the rows of one question. Groups of several (one a thread) can be merged.
+#[derive(Debug)]
+pub struct Grouper<'a> {
+    store: &'a str,
+    question: &'a Question,
+    plan: &'a Plan,
+    groups_max: usize,
+    codes: Codes,
+    hasher: RandomState,
+    table: HashTable<u32>,
+    /// `stride` codes a group: the interval's number, then the keys.
+    keys: Vec<u64>,
+    sums: Vec<Measures>,
+    matched: Measures,
+    error_bytes_max: u64,
+    /// Working space.
+    selected: Vec<u32>,
+    chunk: Vec<u64>,
+}
+
+impl<'a> Grouper<'a> {
+    /// No groups yet, and at most `groups_max` of them (see [`GROUPS_MAX`]).
+    pub fn new(store: &'a str, question: &'a Question, plan: &'a Plan, groups_max: usize) -> Self {
+        Self {
+            store,
+            question,
+            plan,
+            groups_max,
+            codes: Codes::default(),
+            hasher: RandomState::default(),
+            table: HashTable::new(),
+            keys: Vec::new(),
+            sums: Vec::new(),
+            matched: Measures::default(),
+            error_bytes_max: 0,
+            selected: Vec::new(),
+            chunk: Vec::new(),
+        }
+    }
+
+    /// Adds the flows of a batch that lie in the range and pass the filter. Columns outside [`Plan::detail_fields`] may be
+    /// empty.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] over the bound on groups.
+    pub fn add_batch(&mut self, batch: &FlowBatch) -> Result<(), StoreError> {
+        let mut rows = std::mem::take(&mut self.selected);
+        self.question.filter.select(batch, &mut rows);
+        let times = batch.time.values();
+        rows.retain(|row| self.plan.range.contains(times[*row as usize]));
+        let result = self.add_flows(batch, &rows);
+        self.selected = rows;
+        result
+    }
+
+    /// Adds these flows of a batch, which the caller has selected.
+    ///
+    /// # Errors
+    /// As for [`Grouper::add_batch`].
+    pub fn add_flows(&mut self, batch: &FlowBatch, rows: &[u32]) -> Result<(), StoreError> {
+        let both = self.plan.columns.iter().any(|key| matches!(key, Key::Host | Key::Role));
+        for chunk in rows.chunks(CHUNK_ROWS) {
+            for row in chunk {
+                self.matched.add(&flow_measures(batch, *row as usize));
+            }
+            self.add_side(batch, chunk, Side::Src)?;
+            if both {
+                self.add_side(batch, chunk, Side::Dst)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_side(&mut self, batch: &FlowBatch, rows: &[u32], side: Side) -> Result<(), StoreError> {
+        let stride = self.stride();
+        let mut chunk = std::mem::take(&mut self.chunk);
+        chunk.clear();
+        chunk.resize(rows.len() * stride, 0);
+        let times = batch.time.values();
+        self.write_intervals(&mut chunk, rows.iter().map(|row| times[*row as usize]));
+        for (index, key) in self.plan.columns.iter().enumerate() {
+            let place = (index + 1, stride);
+            let column = |field| Some(batch.column(field));
+            match key {
+                Key::Field(field) => self.codes.write(column(*field), key.kind(), rows, &mut chunk, place),
+                Key::Host if side == Side::Dst => {
+                    self.codes.write(column(Field::DstIp), key.kind(), rows, &mut chunk, place);
+                }
+                Key::Host => self.codes.write(column(Field::SrcIp), key.kind(), rows, &mut chunk, place),
+                Key::Role => {
+                    let role = if side == Side::Dst { Role::Dst } else { Role::Src } as u64;
+                    let slots = chunk.iter_mut().skip(place.0).step_by(stride);
+                    slots.for_each(|slot| *slot = role + 1);
+                }
+                Key::Country | Key::Asn => {
+                    let slots = chunk.iter_mut().skip(place.0).step_by(stride);
+                    slots.zip(rows).for_each(|(slot, row)| *slot = outer_code(batch, *key, *row as usize));
+                }
+            }
+        }
+        let result = rows
+            .iter()
+            .zip(chunk.chunks_exact(stride))
+            .try_for_each(|(row, key)| self.add(key, &flow_measures(batch, *row as usize)));
+        self.chunk = chunk;
+        result
+    }
+
+    /// Adds the rows of the plan's rollup that lie in the range and pass the filter.
+    ///
+    /// # Errors
+    /// As for [`Grouper::add_batch`].
+    pub fn add_rollup(&mut self, rows: &RollupRows) -> Result<(), StoreError> {
+        self.add_cut(rows);
+        let mut selected = std::mem::take(&mut self.selected);
+        self.question.filter.select_rollup(rows, self.plan.role, &mut selected);
+        selected.retain(|row| self.plan.range.contains(rows.bucket[*row as usize]));
+        let internal = internal_in_rows(rows, self.plan.internal_in);
+        self.count_matched(rows, &selected, &internal);
+        if self.plan.internal_in == InternalIn::Hidden {
+            selected.retain(|row| !is_marked(&internal, *row));
+        }
+        if self.plan.by_host {
+            selected.retain(|row| !is_rest(rows, *row as usize));
+        }
+        let mut result = Ok(());
+        for chunk in selected.chunks(CHUNK_ROWS) {
+            result = result.and_then(|()| self.add_rollup_chunk(rows, chunk));
+        }
+        self.selected = selected;
+        result
+    }
+
+    fn add_rollup_chunk(&mut self, rows: &RollupRows, selected: &[u32]) -> Result<(), StoreError> {
+        let stride = self.stride();
+        let mut chunk = std::mem::take(&mut self.chunk);
+        chunk.clear();
+        chunk.resize(selected.len() * stride, 0);
+        self.write_intervals(&mut chunk, selected.iter().map(|row| rows.bucket[*row as usize]));
+        for (index, key) in self.plan.columns.iter().enumerate() {
+            let column = rows.keys.iter().find(|(k, _)| k == key).map(|(_, column)| column.as_column());
+            self.codes.write(column, key.kind(), selected, &mut chunk, (index + 1, stride));
+        }
+        let result = selected
+            .iter()
+            .zip(chunk.chunks_exact(stride))
+            .try_for_each(|(row, key)| self.add(key, &rows.measures(*row as usize)));
+        self.chunk = chunk;
+        result
+    }
+
+    fn count_matched(&mut self, rows: &RollupRows, selected: &[u32], internal: &[bool]) {
+        let uncounted = self.plan.internal_in != InternalIn::Counted;
+        for row in selected {
+            let other_role = self.plan.matched_role.is_some_and(|role| role_of(rows, *row) != Some(role as u8));
+            if !(other_role || uncounted && is_marked(internal, *row)) {
+                self.matched.add(&rows.measures(*row as usize));
+            }
+        }
+    }
+
+    /// Counts the bytes that cut hosts may be missing.
+    fn add_cut(&mut self, rows: &RollupRows) {
+        if rows.cut_bytes.iter().all(|bytes| *bytes == 0) {
+            return;
+        }
+        let mut selected = std::mem::take(&mut self.selected);
+        self.plan.rest_filter.select_rollup(rows, self.plan.role, &mut selected);
+        for row in &selected {
+            let row = *row as usize;
+            if self.plan.range.contains(rows.bucket[row]) {
+                self.error_bytes_max = self.error_bytes_max.saturating_add(rows.cut_bytes[row]);
+            }
+        }
+        self.selected = selected;
+    }
+
+    /// Adds all that another grouper of the same question holds.
+    ///
+    /// # Errors
+    /// As for [`Grouper::add_batch`].
+    pub fn merge(&mut self, other: &Grouper<'_>) -> Result<(), StoreError> {
+        let stride = self.stride();
+        let kinds: Vec<Kind> = self.plan.columns.iter().map(|key| key.kind()).collect();
+        let mut key = vec![0; stride];
+        for (theirs, sums) in other.keys.chunks_exact(stride).zip(&other.sums) {
+            key[0] = theirs[0];
+            for (index, kind) in kinds.iter().enumerate() {
+                key[index + 1] = self.codes.code(&other.codes.value(*kind, theirs[index + 1]));
+            }
+            self.add(&key, sums)?;
+        }
+        self.matched.add(&other.matched);
+        self.error_bytes_max = self.error_bytes_max.saturating_add(other.error_bytes_max);
+        Ok(())
+    }
+
+    /// Adds a group or a part of one that was summed elsewhere, such as in a database. Not counted in what matched; see
+    /// [`Grouper::add_matched`].
+    ///
+    /// # Errors
+    /// As for [`Grouper::add_batch`].
+    pub fn add_row(&mut self, interval: Option<i64>, keys: &[Value], sums: &Measures) -> Result<(), StoreError> {
+        let mut key = vec![interval_code(interval.map_or(0, |start| self.step(start)))];
+        key.extend(keys.iter().map(|value| self.codes.code(value)));
+        key.resize(self.stride(), 0);
+        self.add(&key, sums)
+    }
+
+    /// Counts what matched and what may be missing, summed elsewhere.
+    pub fn add_matched(&mut self, sums: &Measures, error_bytes: u64) {
+        self.matched.add(sums);
+        self.error_bytes_max = self.error_bytes_max.saturating_add(error_bytes);
+    }
+
+    /// The answer: ordered, limited. Nothing that matched means no row.
+    pub fn finish(self, expired_before: Option<i64>) -> Answer {
+        let mut order: Vec<u32> = (0..self.sums.len() as u32).collect();
+        let total_rows = order.len() as u64;
+        let limit = self.question.limit.unwrap_or(usize::MAX);
+        if limit < order.len() {
+            if limit > 0 {
+                order.select_nth_unstable_by(limit - 1, |a, b| self.compare(*a, *b));
+            }
+            order.truncate(limit);
+        }
+        order.sort_unstable_by(|a, b| self.compare(*a, *b));
+        Answer {
+            rows: order.into_iter().map(|group| self.row(group)).collect(),
+            total_rows,
+            matched: self.matched,
+            range: self.plan.range,
+            tier: self.plan.tier.clone(),
+            basis: self.plan.basis,
+            exact: self.error_bytes_max == 0,
+            error_bytes_max: self.error_bytes_max,
+            expired_before,
+        }
+    }
+
+    fn add(&mut self, key: &[u64], sums: &Measures) -> Result<(), StoreError> {
+        let stride = key.len();
+        let hash = hash(&self.hasher, key);
+        let keys = &self.keys;
+        let of = |group: u32| &keys[group as usize * stride..(group as usize + 1) * stride];
+        if let Some(group) = self.table.find(hash, |group| of(*group) == key) {
+            self.sums[*group as usize].add(sums);
+            return Ok(());
+        }
+        if self.sums.len() >= self.groups_max {
+            return Err(StoreError::Unsupported {
+                store: self.store.to_owned(),
+                reason: format!("the answer has more than {} groups", self.groups_max),
+                remedy: "narrow the filter or the range, or group by fewer keys".to_owned(),
+            });
+        }
+        let hasher = &self.hasher;
+        self.table.insert_unique(hash, self.sums.len() as u32, |group| self::hash(hasher, of(*group)));
+        self.keys.extend_from_slice(key);
+        self.sums.push(*sums);
+        Ok(())
+    }
+
+    fn stride(&self) -> usize {
+        self.plan.columns.len() + 1
+    }
+
+    /// Writes each row's interval number where the question has intervals.
+    fn write_intervals(&self, chunk: &mut [u64], times: impl Iterator<Item = i64>) {
+        if self.question.interval_ms.is_some() {
+            let slots = chunk.iter_mut().step_by(self.stride());
+            slots.zip(times).for_each(|(slot, time)| *slot = interval_code(self.step(time)));
+        }
+    }
+
+    fn step(&self, time: i64) -> i64 {
+        self.question.interval_ms.map_or(0, |ms| time.div_euclid(ms))
+    }
+
+    fn codes_of(&self, group: u32) -> &[u64] {
+        let stride = self.stride();
+        &self.keys[group as usize * stride..][..stride]
+    }
+
+    fn row(&self, group: u32) -> AnswerRow {
+        let codes = self.codes_of(group);
+        let keys = self.plan.columns.iter().zip(&codes[1..]);
+        AnswerRow {
+            interval: self.question.interval_ms.map(|ms| interval_number(codes[0]).saturating_mul(ms)),
+            keys: keys.map(|(key, code)| self.codes.value(key.kind(), *code)).collect(),
+            measures: self.sums[group as usize],
+        }
+    }
+
+    fn compare(&self, a: u32, b: u32) -> Ordering {
+        let (ma, mb) = (&self.sums[a as usize], &self.sums[b as usize]);
+        let by_time = || interval_number(self.codes_of(a)[0]).cmp(&interval_number(self.codes_of(b)[0]));
+        let by_keys = || self.compare_keys(a, b);
+        match self.question.order {
+            OrderBy::Bytes => mb.bytes.cmp(&ma.bytes).then_with(by_keys).then_with(by_time),
+            OrderBy::Packets => mb.packets.cmp(&ma.packets).then_with(by_keys).then_with(by_time),
+            OrderBy::Flows => mb.flows.cmp(&ma.flows).then_with(by_keys).then_with(by_time),
+            OrderBy::Time => by_time().then_with(by_keys),
+        }
+    }
+
+    fn compare_keys(&self, a: u32, b: u32) -> Ordering {
+        let pairs = self.codes_of(a)[1..].iter().zip(&self.codes_of(b)[1..]);
+        for (key, (a, b)) in self.plan.columns.iter().zip(pairs) {
+            if a != b {
+                return self.codes.value(key.kind(), *a).cmp(&self.codes.value(key.kind(), *b));
+            }
+        }
+        Ordering::Equal
+    }
+}
+
+fn hash(hasher: &RandomState, key: &[u64]) -> u64 {
+    match key {
+        // Without an interval one key alone decides: the commonest question.
+        [0, only] => hasher.hash_one(only),
+        key => hasher.hash_one(key),
+    }
+}
+
+/// An interval's number as a code; 0 without intervals stays 0 in every row.
+fn interval_code(step: i64) -> u64 {
+    step as u64
+}
+
+fn interval_number(code: u64) -> i64 {
+    code as i64
+}
+
+fn flow_measures(batch: &FlowBatch, row: usize) -> Measures {
+    let rtt_ms = batch.rtt_ms.get(row);
+    Measures {
+        bytes: batch.bytes.value_or_default(row),
+        packets: batch.packets.value_or_default(row),
+        flows: 1,
+        rtt_ms_sum: rtt_ms.map_or(0, u64::from),
+        rtt_count: u64::from(rtt_ms.is_some()),
+    }
+}
+
+/// The code of the country or AS of the side that is not the customer's.
+fn outer_code(batch: &FlowBatch, key: Key, row: usize) -> u64 {
+    let direction = batch.direction.get(row).and_then(Direction::from_code);
+    let src = Direction::outer_side(direction) == Side::Src;
+    let value = match (key, src) {
+        (Key::Country, true) => batch.src_country.get(row).map(u64::from),
+        (Key::Country, false) => batch.dst_country.get(row).map(u64::from),
+        (_, true) => batch.src_as.get(row).map(u64::from),
+        (_, false) => batch.dst_as.get(row).map(u64::from),
+    };
+    value.map_or(0, |n| n + 1)
+}
+
+fn key_column(rows: &RollupRows, key: Key) -> Option<&KeyColumn> {
+    rows.keys.iter().find(|(k, _)| *k == key).map(|(_, column)| column)
+}
+
+fn role_of(rows: &RollupRows, row: u32) -> Option<u8> {
+    match key_column(rows, Key::Role) {
+        Some(KeyColumn::U8(column)) => column.get(row as usize),
+        _ => None,
+    }
+}
+
+/// Whether a row stands for hosts that were cut.
+fn is_rest(rows: &RollupRows, row: usize) -> bool {
+    matches!(key_column(rows, Key::Host), Some(KeyColumn::Ip(hosts)) if hosts.get(row).is_none())
+}
+
+/// One mark a row of direction `internal_in`; empty when there are none or they count like all others.
+fn internal_in_rows(rows: &RollupRows, internal_in: InternalIn) -> Vec<bool> {
+    let direction = key_column(rows, Key::Field(Field::Direction)).map(KeyColumn::as_column);
+    let Some(ColumnRef::U8(_)) = direction else { return Vec::new() };
+    if internal_in == InternalIn::Counted {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    Filter::Test(Test::Direction(Direction::InternalIn)).select_rollup(rows, None, &mut found);
+    let mut marks = vec![false; if found.is_empty() { 0 } else { rows.len() }];
+    found.into_iter().for_each(|row| marks[row as usize] = true);
+    marks
+}
+
+fn is_marked(marks: &[bool], row: u32) -> bool {
+    marks.get(row as usize).copied().unwrap_or(false)
+}
