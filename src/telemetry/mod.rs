@@ -5,6 +5,7 @@
 mod counter;
 mod exposition;
 pub mod ledger;
+pub mod logging;
 pub mod units;
 
 pub use counter::{Counter, Gauge};

@@ -157,7 +157,7 @@ impl Sender<'_> {
         let stop = interrupt::flag();
         let mut left = options.flows().unwrap_or(u64::MAX);
         let ends = options.duration.filter(|_| options.rate == 0).map(Duration::from_millis);
-        let mut pace = pace::Pace::new(options.rate);
+        let mut pace = pace::Pace::new(options.rate, u64::from(options.records));
         let mut exporter = 0;
         while left > 0 && !stop.is_set() {
             let elapsed = started.elapsed();

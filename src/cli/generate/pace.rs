@@ -12,15 +12,24 @@ const CATCH_UP: f64 = 2.0;
 #[derive(Debug)]
 pub struct Pace {
     per_second: f64,
+    step_max: Duration,
     spent: u64,
     looked_at: Duration,
     allowance: f64,
 }
 
 impl Pace {
-    /// Flows per second; 0 sends as fast as possible.
-    pub fn new(per_second: u64) -> Self {
-        Self { per_second: per_second as f64, spent: 0, looked_at: Duration::ZERO, allowance: 0.0 }
+    /// Flows per second, and how many leave together; a rate of 0 sends as fast as possible.
+    pub fn new(per_second: u64, together: u64) -> Self {
+        // A slow pace sleeps for as long as one datagram takes; that is no stall.
+        let own = Duration::try_from_secs_f64(together as f64 / per_second as f64).unwrap_or_default();
+        Self {
+            per_second: per_second as f64,
+            step_max: own.max(TICK * 4),
+            spent: 0,
+            looked_at: Duration::ZERO,
+            allowance: 0.0,
+        }
     }
 
     /// Flows that may go out now, `elapsed` after the start.
@@ -28,7 +37,7 @@ impl Pace {
         if self.per_second == 0.0 {
             return u64::MAX;
         }
-        let since = elapsed.saturating_sub(self.looked_at).min(TICK * 4);
+        let since = elapsed.saturating_sub(self.looked_at).min(self.step_max);
         self.looked_at = elapsed;
         let owed = elapsed.as_secs_f64() * self.per_second - self.spent as f64;
         self.allowance = (self.allowance + since.as_secs_f64() * self.per_second * CATCH_UP).min(owed.max(0.0));
@@ -57,7 +66,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_kept_exactly_in_the_long_run() {
-        let mut pace = Pace::new(1_000_000);
+        let mut pace = Pace::new(1_000_000, 30);
         for ms in 1..=1000 {
             let due = pace.due(Duration::from_millis(ms));
             pace.spend(due - due % 30);
@@ -67,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_stall_is_made_good_without_a_burst() {
-        let mut pace = Pace::new(1_000_000);
+        let mut pace = Pace::new(1_000_000, 30);
         let burst = pace.due(Duration::from_millis(100));
         assert!(burst <= 4000, "{burst}");
         pace.spend(burst);
@@ -81,13 +90,14 @@ mod tests {
 
     #[test]
     fn rate_zero_has_no_limit() {
-        assert_eq!(Pace::new(0).due(Duration::ZERO), u64::MAX);
+        assert_eq!(Pace::new(0, 30).due(Duration::ZERO), u64::MAX);
     }
 
     #[test]
     fn slow_rates_sleep_until_a_datagram_is_due() {
-        let pace = Pace::new(1000);
+        let mut pace = Pace::new(1000, 30);
         assert_eq!(pace.sleep(Duration::ZERO, 30), Duration::from_millis(30));
         assert!(pace.sleep(Duration::from_secs(1), 30) <= TICK);
+        assert_eq!(pace.due(Duration::from_millis(30)), 30);
     }
 }

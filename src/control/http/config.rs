@@ -31,10 +31,10 @@ pub struct Config {
     /// of `listen` means that one listener serves all.
     pub metrics_port: u16,
     /// Time that one question may take, ms. Longer ones are answered 504.
-    #[serde(with = "units::duration_ms")]
+    #[serde(rename = "query_time_max", with = "units::duration_ms")]
     pub query_time_max_ms: u64,
     /// Time that one export of flow records may take, ms.
-    #[serde(with = "units::duration_ms")]
+    #[serde(rename = "export_time_max", with = "units::duration_ms")]
     pub export_time_max_ms: u64,
     /// Questions answered at the same time; more wait for a moment, then are answered 503.
     pub queries_max: usize,
@@ -44,7 +44,7 @@ pub struct Config {
     #[serde(with = "units::bytes")]
     pub body_bytes_max: u64,
     /// Longest silence of a client, and longest time for it to send one request, ms. Slower ones are cut.
-    #[serde(with = "units::duration_ms")]
+    #[serde(rename = "client_time_max", with = "units::duration_ms")]
     pub client_time_max_ms: u64,
     /// Who may ask what; none leaves a loopback address open.
     pub token: Vec<TokenConfig>,
@@ -154,9 +154,9 @@ impl Config {
             problem("without_tokens".into(), format!("must be empty or \"{OPEN_TO_EVERYONE}\""));
         }
         for (key, value) in [
-            ("query_time_max_ms", self.query_time_max_ms),
-            ("export_time_max_ms", self.export_time_max_ms),
-            ("client_time_max_ms", self.client_time_max_ms),
+            ("query_time_max", self.query_time_max_ms),
+            ("export_time_max", self.export_time_max_ms),
+            ("client_time_max", self.client_time_max_ms),
             ("queries_max", self.queries_max as u64),
             ("connections_max", self.connections_max as u64),
             ("body_bytes_max", self.body_bytes_max),
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn the_table_reads_from_toml_and_a_second_port_keeps_the_address() {
-        let text = "listen = \"localhost:9200\"\nmetrics_port = 9108\nquery_time_max_ms = \"10s\"\n[[token]]\nname = \"x\"\nfile = \"t\"\nrole = \"admin\"";
+        let text = "listen = \"localhost:9200\"\nmetrics_port = 9108\nquery_time_max = \"10s\"\n[[token]]\nname = \"x\"\nfile = \"t\"\nrole = \"admin\"";
         let config: Config = toml::from_str(text).unwrap();
         assert_eq!(config.query_time_max_ms, 10_000);
         assert_eq!(config.token[0].role, Role::Admin);

@@ -1,0 +1,181 @@
+//! The configuration: `pipeline.toml`, environment variables and flags, summed up from the stages' own `Config` structs.
+//!
+//! Precedence: default < file < environment file < environment < flag. Every value knows where it came from, and a problem
+//! is reported with its place, all problems at once. Without a file the same defaults hold.
+
+mod document;
+mod env;
+mod nearest;
+mod read;
+mod show;
+mod sinks;
+
+use std::path::{Path as FsPath, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use self::document::{Document, Overlay, Path};
+use crate::flow::sink::KeyError;
+use crate::{control, decode, receive, telemetry};
+
+pub use document::Origin;
+pub use env::{Environment, VARIABLES, Variable, of_process};
+pub use read::Problem;
+pub use show::{Shown, show};
+pub use sinks::{Common, SinkSettings, Start};
+
+/// The file that is read when none is named and it is there.
+pub const FILE_DEFAULT: &str = "pipeline.toml";
+
+/// The stages' tables, as they stand in the file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stages {
+    /// Where exports come in.
+    pub receive: receive::Config,
+    /// How records become flows.
+    pub decode: decode::Config,
+    /// The API, the metrics and the health checks.
+    pub admin: control::http::Config,
+    /// What the collector says about itself.
+    pub telemetry: telemetry::logging::Config,
+    /// The sinks' tables, read by [`sinks`].
+    #[serde(skip_serializing)]
+    sink: Vec<toml::Table>,
+}
+
+/// Everything that `run` needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// The stages' settings.
+    pub stages: Stages,
+    /// The sinks, in the order of the file.
+    pub sinks: Vec<SinkSettings>,
+    /// The folder from which relative paths are taken.
+    pub base: PathBuf,
+    /// Every value as text with its origin.
+    pub shown: Vec<Shown>,
+}
+
+/// Where settings come from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The file; without it [`FILE_DEFAULT`] when that is there, else none.
+    pub file: Option<PathBuf>,
+    /// An environment file.
+    pub env_file: Option<PathBuf>,
+    /// The process's environment.
+    pub environment: Environment,
+    /// `-p PORT`.
+    pub port: Option<u16>,
+}
+
+/// Every problem of a configuration.
+#[derive(Debug)]
+pub struct Problems(pub Vec<Problem>);
+
+impl std::fmt::Display for Problems {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, problem) in self.0.iter().enumerate() {
+            write!(f, "{}{problem}", if i == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Reads the configuration.
+///
+/// # Errors
+/// Every problem of it, each with its place.
+pub fn load(sources: &Sources) -> Result<Settings, Problems> {
+    load_with(sources, ::sinks::KINDS)
+}
+
+fn load_with(sources: &Sources, kinds: &[::sinks::Kind]) -> Result<Settings, Problems> {
+    let (name, text) = read_file(sources.file.as_deref())?;
+    let mut environment = match &sources.env_file {
+        Some(path) => {
+            env::parse_file(&path.display().to_string(), &read_text(path, "environment file")?).map_err(Problems)?
+        }
+        None => Environment::new(),
+    };
+    environment.extend(sources.environment.clone());
+
+    let (document, errors) = Document::parse(&name, &text);
+    if !errors.is_empty() {
+        let problem = |(span, problem)| Problem { origin: document.origin_at(&span), key: String::new(), problem };
+        return Err(Problems(errors.into_iter().map(problem).collect()));
+    }
+    let base = FsPath::new(&name).parent().map(FsPath::to_owned).unwrap_or_default();
+    let mut problems = Vec::new();
+    let default_sink = [default_sink()];
+    let document = match document.get(&Path::parse("sink")) {
+        Some(_) => Ok(document),
+        None => document.overlay(&default_sink),
+    };
+    let document = document.map_err(|(origin, problem)| one(origin, problem))?;
+
+    let listen = receive::Config::default().listen;
+    let overlays = env::overlays(&environment, &document, &listen, &mut problems);
+    let document = document.overlay(&overlays).map_err(|(origin, problem)| one(origin, problem))?;
+    let flags: Vec<Overlay> = sources
+        .port
+        .map(|port| env::listen_port(&document, &listen, port, Origin::Flag("--port".to_owned())))
+        .into_iter()
+        .collect();
+    let document = document.overlay(&flags).map_err(|(origin, problem)| one(origin, problem))?;
+
+    let stages: Stages = read::read(document.clone(), &mut problems);
+    check(&stages, &document, &mut problems);
+    let sinks = sinks::read_sinks(&document, kinds, &base, &mut problems);
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    let shown = show(&stages, &sinks, &document);
+    Ok(Settings { stages, sinks, base, shown })
+}
+
+/// What the stages themselves say about their values.
+fn check(stages: &Stages, document: &Document<'_>, problems: &mut Vec<Problem>) {
+    let mut say = |table: &str, errors: Vec<KeyError>| {
+        let problem = |e: KeyError| sinks::problem_at(document, &Path::parse(table).then(&e.key), e.problem);
+        problems.extend(errors.into_iter().map(problem));
+    };
+    let pairs = |pairs: Vec<(&str, String)>| {
+        pairs.into_iter().map(|(key, problem)| KeyError { key: key.to_owned(), problem }).collect()
+    };
+    say("receive", pairs(stages.receive.problems()));
+    say("decode", pairs(stages.decode.problems()));
+    say("admin", stages.admin.problems());
+}
+
+fn default_sink() -> Overlay {
+    Overlay { path: Path::parse("sink"), literal: sinks::DEFAULT_SINK.to_owned(), origin: Origin::Default }
+}
+
+fn one(origin: Origin, problem: String) -> Problems {
+    Problems(vec![Problem { origin, key: String::new(), problem }])
+}
+
+/// The file's name and text; both empty when there is none.
+fn read_file(named: Option<&FsPath>) -> Result<(String, String), Problems> {
+    match named {
+        Some(path) => Ok((path.display().to_string(), read_text(path, "configuration")?)),
+        None if FsPath::new(FILE_DEFAULT).exists() => {
+            Ok((FILE_DEFAULT.to_owned(), read_text(FsPath::new(FILE_DEFAULT), "configuration")?))
+        }
+        None => Ok((String::new(), String::new())),
+    }
+}
+
+fn read_text(path: &FsPath, what: &str) -> Result<String, Problems> {
+    std::fs::read_to_string(path).map_err(|e| {
+        let origin = Origin::File { file: path.display().to_string(), line: 0 };
+        one(origin, format!("cannot read the {what}: {e}"))
+    })
+}
+
+#[cfg(test)]
+mod tests;

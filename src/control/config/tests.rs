@@ -1,0 +1,217 @@
+use std::path::Path as FsPath;
+
+use super::*;
+use crate::flow::sink::{KeyError, ParsedSink, SinkConfig, SinkContext, SinkError};
+
+/// A kind of sink for these tests: takes `path` and `level` (0 to 9).
+#[derive(Debug)]
+struct Fake {
+    path: PathBuf,
+}
+
+impl SinkConfig for Fake {
+    fn open(&self, _: &SinkContext) -> Result<Box<dyn crate::flow::Sink>, SinkError> {
+        Err(SinkError::Fatal("not in these tests".to_owned()))
+    }
+
+    fn store(&self, _: &SinkContext) -> Result<Option<std::sync::Arc<dyn crate::flow::FlowStore>>, SinkError> {
+        Ok(None)
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
+    }
+
+    fn memory_bytes_max(&self) -> u64 {
+        1
+    }
+}
+
+fn parse_fake(table: &toml::Table, base: &FsPath) -> ParsedSink {
+    let level = table.get("level").map(|level| level.as_integer());
+    if let Some(None | Some(10..)) = level {
+        return Err(vec![KeyError { key: "level".into(), problem: "allowed are 0 to 9".into() }]);
+    }
+    let path = table.get("path").and_then(|path| path.as_str()).unwrap_or("data");
+    Ok(Box::new(Fake { path: base.join(path) }))
+}
+
+const KINDS: &[::sinks::Kind] =
+    &[::sinks::Kind { name: "parquet", about: "", sample: "", keys: &["path", "level"], parse: parse_fake }];
+
+/// A folder with a `p.toml`, and what came out of reading it.
+fn load_text(text: &str, environment: &[(&str, &str)], port: Option<u16>) -> Result<Settings, Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.toml");
+    std::fs::write(&file, text).unwrap();
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let sources = Sources { file: Some(file), env_file: None, environment, port };
+    let prefix = format!("{}/", folder.path().display());
+    load_with(&sources, KINDS)
+        .map_err(|problems| problems.0.iter().map(|p| p.to_string().replace(&prefix, "")).collect())
+}
+
+fn origin_of(settings: &Settings, key: &str) -> String {
+    let shown = settings.shown.iter().find(|shown| shown.key == key).unwrap_or_else(|| panic!("{key}"));
+    shown.origin.to_string().rsplit('/').next().unwrap().to_owned()
+}
+
+#[test]
+fn an_empty_file_means_the_defaults() {
+    let settings = load_text("", &[], None).unwrap();
+    assert_eq!(settings.stages, Stages { sink: settings.stages.sink.clone(), ..Stages::default() });
+    assert_eq!(settings.sinks.len(), 1);
+    assert_eq!((&*settings.sinks[0].common.name, &*settings.sinks[0].common.kind), ("local", "parquet"));
+    assert!(settings.shown.iter().all(|shown| shown.origin == Origin::Default));
+    assert!(settings.sinks[0].config.folders()[0].ends_with("data"));
+}
+
+#[test]
+fn all_problems_are_reported_at_once_with_line_key_and_nearest_key() {
+    let text = r#"
+[receive]
+lisen = ["0.0.0.0:2055"]
+sockets = "two"
+protocols = ["v5", "v99"]
+
+[recieve]
+x = 1
+
+[decode]
+clock_skew_max = "10 parsecs"
+
+[[decode.exporter]]
+address = "here"
+
+[admin]
+listen = "0.0.0.0:9100"
+
+[[sink]]
+name = "a"
+kind = "parket"
+
+[[sink]]
+name = "b"
+kind = "parquet"
+pth = "x"
+level = 11
+flush_interval = 0
+
+[[sink]]
+kind = "parquet"
+start = "later"
+"#;
+    let problems =
+        load_text(text, &[("PROMETHEUS_NETFLOW_PORT", "many"), ("NETFLOW_PORT", "99999")], None).unwrap_err();
+    let expected = [
+        ("p.toml:3: receive.lisen: unknown key \"lisen\"", "\"listen\""),
+        ("p.toml:4: receive.sockets: ", "string \"two\", expected usize"),
+        ("p.toml:5: receive.protocols[1]: unknown value \"v99\"", "v1"),
+        ("p.toml:7: recieve: unknown key \"recieve\"", "\"receive\""),
+        ("p.toml:11: decode.clock_skew_max: ", "allowed is a whole number with one of ms, s, m, h, d"),
+        ("p.toml:14: decode.exporter[0].address: ", "IP address"),
+        ("p.toml:17: admin.listen: ", "[[admin.token]]"),
+        ("p.toml:21: sink[0].kind: unknown kind \"parket\"", "\"parquet\""),
+        ("p.toml:26: sink[1].pth: unknown key \"pth\"", "\"path\""),
+        ("p.toml:27: sink[1].level: ", "allowed are 0 to 9"),
+        ("p.toml:28: sink[1].flush_interval: ", "greater than 0"),
+        ("sink[2]", "needs the key \"name\""),
+        ("p.toml:32: sink[2].start: unknown value \"later\"", "oldest"),
+        ("PROMETHEUS_NETFLOW_PORT: ", "\"many\" is no whole number"),
+        ("NETFLOW_PORT: ", "99999 is no port"),
+    ];
+    for (start, holds) in expected {
+        let found = problems.iter().any(|line| line.contains(start) && line.contains(holds));
+        assert!(found, "{start} ... {holds} is not in\n{}", problems.join("\n"));
+    }
+    assert_eq!(problems.len(), expected.len(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn syntax_errors_name_their_line() {
+    let problems = load_text("[receive]\nsockets = = 2\n", &[], None).unwrap_err();
+    assert!(problems[0].starts_with("p.toml:2: "), "{problems:?}");
+}
+
+#[test]
+fn default_gives_way_to_file_to_environment_to_flag() {
+    let text = "[receive]\nlisten = [\"127.0.0.1:1\"]\nsockets = 3\n";
+    let listen = |environment: &[_], port| load_text(text, environment, port).unwrap();
+    let settings = listen(&[], None);
+    assert_eq!(settings.stages.receive.listen, ["127.0.0.1:1".parse().unwrap()]);
+    assert_eq!(origin_of(&settings, "receive.listen"), "p.toml:2");
+    assert_eq!(origin_of(&settings, "receive.queue_bytes"), "default");
+
+    let settings = listen(&[("NETFLOW_PORT", "2"), ("NETFLOW_LISTEN_PORT", "3  # wins")], None);
+    assert_eq!(settings.stages.receive.listen, ["127.0.0.1:3".parse().unwrap()]);
+    assert_eq!(origin_of(&settings, "receive.listen"), "NETFLOW_LISTEN_PORT");
+
+    let settings = listen(&[("NETFLOW_LISTEN_PORT", "3"), ("NETFLOW_LISTEN_ADDR", "::1")], Some(4));
+    assert_eq!(settings.stages.receive.listen, ["[::1]:4".parse().unwrap()]);
+    assert_eq!(origin_of(&settings, "receive.listen"), "--port");
+    assert_eq!(settings.stages.receive.sockets, 3);
+}
+
+#[test]
+fn every_variable_reaches_its_key() {
+    let environment = [
+        ("NETFLOW_PROTOCOL", "v5, V7"),
+        ("BUFFER_SIZE", "4096"),
+        ("BATCH_SIZE", " 500 # rows"),
+        ("FLUSH_INTERVAL", "2.5"),
+        ("PROMETHEUS_NETFLOW_METRICS_ENABLED", "\"False\""),
+        ("PROMETHEUS_NETFLOW_PORT", "9101"),
+        ("LOG_LEVEL", "WARNING"),
+        ("LOG_FILE", "/tmp/x.log"),
+        ("NETFLOW_LISTEN_ADDR", ""),
+    ];
+    let text =
+        "[[sink]]\nname = \"a\"\nkind = \"parquet\"\n[[sink]]\nname = \"b\"\nkind = \"parquet\"\nbatch_rows = 7\n";
+    let settings = load_text(text, &environment, None).unwrap();
+    let stages = &settings.stages;
+    assert_eq!(stages.receive.protocols, [receive::Protocol::V5, receive::Protocol::V7]);
+    assert_eq!(stages.receive.datagram_bytes_max, 4096);
+    assert_eq!((stages.admin.metrics, stages.admin.metrics_port), (false, 9101));
+    assert_eq!(stages.telemetry.log_level, telemetry::logging::Level::Warn);
+    assert_eq!(stages.telemetry.log_file, PathBuf::from("/tmp/x.log"));
+    let commons: Vec<_> = settings.sinks.iter().map(|s| (s.common.batch_rows, s.common.flush_interval_ms)).collect();
+    assert_eq!(commons, [(500, 2500), (500, 2500)]);
+    assert_eq!(origin_of(&settings, "sink[1].batch_rows"), "BATCH_SIZE");
+}
+
+#[test]
+fn a_bad_value_of_a_variable_names_the_variable() {
+    let problems = load_text("", &[("NETFLOW_PROTOCOL", "v5,x"), ("BUFFER_SIZE", "100")], None).unwrap_err();
+    assert!(problems.iter().any(|p| p.starts_with("NETFLOW_PROTOCOL: receive.protocols[1]: ")), "{problems:?}");
+    assert!(problems.iter().any(|p| p.starts_with("BUFFER_SIZE: receive.datagram_bytes_max: ")), "{problems:?}");
+}
+
+#[test]
+fn environment_files_come_below_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, env_file) = (folder.path().join("p.toml"), folder.path().join("x.env"));
+    std::fs::write(&file, "").unwrap();
+    std::fs::write(&env_file, "NETFLOW_PORT=1111  # one\nLOG_LEVEL=DEBUG\n").unwrap();
+    let environment = Environment::from([("NETFLOW_PORT".to_owned(), "2222".to_owned())]);
+    let sources = Sources { file: Some(file), env_file: Some(env_file.clone()), environment, port: None };
+    let settings = load_with(&sources, KINDS).unwrap();
+    assert_eq!(settings.stages.receive.listen[0].port(), 2222);
+    assert_eq!(settings.stages.telemetry.log_level, telemetry::logging::Level::Debug);
+    std::fs::remove_file(&env_file).unwrap();
+    let problems = load_with(&sources, KINDS).unwrap_err().to_string();
+    assert!(problems.contains("x.env") && problems.contains("cannot read"), "{problems}");
+}
+
+#[test]
+fn two_sinks_of_one_name_are_refused() {
+    let sink = "[[sink]]\nname = \"a\"\nkind = \"parquet\"\n";
+    let problems = load_text(&format!("{sink}{sink}"), &[], None).unwrap_err();
+    assert_eq!(problems, ["p.toml:5: sink[1].name: two sinks are named \"a\"; names must differ"]);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_read_or_refused_without_panic(text in "[\\[\\]a-z=\"\\n .0-9,{}]{0,200}") {
+        let _ = load_text(&text, &[("NETFLOW_PORT", "1"), ("BATCH_SIZE", "1")], Some(1)).is_ok();
+    }
+}
