@@ -276,6 +276,19 @@ impl Value {
     }
 }
 
+impl Value {
+    /// The number that is stored for it, for kinds that are stored as unsigned numbers.
+    pub fn as_number(&self) -> Option<u64> {
+        match self {
+            Value::Number(n) | Value::Mac(n) => Some(*n),
+            Value::Country(code) => Some(u64::from(*code)),
+            Value::Direction(direction) => Some(*direction as u64),
+            Value::Bool(b) => Some(u64::from(*b)),
+            Value::Null | Value::TimeMs(_) | Value::Ip(_) | Value::Text(_) | Value::Uuid(_) => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Value {
     /// Text as exports write it: RFC 3339 times with ms, null as nothing.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -6,6 +6,8 @@
 mod addr;
 pub mod batch;
 pub mod column;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod filter;
 pub mod rollup;
 pub mod sink;
@@ -15,6 +17,7 @@ mod terms;
 pub use addr::Addr;
 pub use batch::{Field, FlowBatch, InternalDestinations, Kind, Value};
 pub use column::{Text, Uuid};
+pub use filter::Filter;
 pub use rollup::{Key, Measures, Record, RollupDef, RollupRows, RollupSums};
 pub use sink::{Clock, Entry, LogId, Sink, SinkConfig, SinkContext, SinkError};
 pub use store::FlowStore;

@@ -228,6 +228,20 @@ impl KeyColumn {
         self.len() == 0
     }
 
+    /// Appends one row. A value of another kind than the column's is null.
+    pub fn push(&mut self, value: &Value) {
+        let number = value.as_number();
+        match self {
+            Self::U8(c) => c.push(number.map(|n| n as u8)),
+            Self::U16(c) => c.push(number.map(|n| n as u16)),
+            Self::U32(c) => c.push(number.map(|n| n as u32)),
+            Self::U64(c) => c.push(number),
+            Self::Ip(c) => c.push(if let Value::Ip(addr) = value { Some(*addr) } else { None }),
+            Self::Text(c) => c.push(if let Value::Text(text) = value { Some(text) } else { None }),
+            Self::Uuid(c) => c.push(if let Value::Uuid(uuid) = value { Some(uuid) } else { None }),
+        }
+    }
+
     /// The row's value under a kind.
     pub fn value(&self, kind: Kind, row: usize) -> Value {
         let number = |n: Option<u64>| n.map_or(Value::Null, |n| Value::of_number(kind, n));
