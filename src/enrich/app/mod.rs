@@ -1,0 +1,162 @@
+//! Applications by port and protocol: the built-in table and the operator's rows over it, flattened into arrays so that a
+//! flow costs two loads.
+
+mod builtin;
+pub mod protocol;
+#[cfg(test)]
+mod tests;
+
+use super::names::{Names, TooManyNames};
+
+/// Protocols with ports. UDP-Lite shares the names of UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Transport {
+    Tcp,
+    Udp,
+    Sctp,
+    Dccp,
+}
+
+const TRANSPORTS: usize = 4;
+const PORTS: usize = 1 << 16;
+
+/// Set in a port's cell when the operator named the port; the other bits are the application's index + 1, 0 = unknown.
+const OVERRIDE: u16 = 1 << 15;
+
+/// Applications that fit beside [`OVERRIDE`] in a cell.
+pub const APPS_MAX: usize = OVERRIDE as usize - 1;
+
+/// An application. Names are numbers in [`Names::texts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct App {
+    /// Its name.
+    pub name: u32,
+    /// Its category, 0 = none.
+    pub category: u32,
+}
+
+/// What a flow's protocol and ports say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Service {
+    /// The port of the side that serves, 0 = neither is known; `None` for protocols without ports.
+    pub port: Option<u16>,
+    /// Number of the application for [`Apps::app`]; 0 = unknown.
+    pub app: u16,
+}
+
+/// The flattened tables.
+#[derive(Debug)]
+pub struct Apps {
+    cells: Box<[u16]>,
+    protocols: [u16; 256],
+    apps: Vec<App>,
+}
+
+/// Why a port could not be named.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppError {
+    /// The pool of names is full.
+    #[error(transparent)]
+    Names(#[from] TooManyNames),
+    /// See [`APPS_MAX`].
+    #[error("more than {APPS_MAX} different applications")]
+    TooMany,
+}
+
+impl Apps {
+    /// The built-in table.
+    ///
+    /// # Errors
+    /// When the pool of names is full.
+    pub fn builtin(names: &Names) -> Result<Self, AppError> {
+        let mut apps = Self { cells: vec![0; TRANSPORTS * PORTS].into(), protocols: [0; 256], apps: Vec::new() };
+        for &(transports, first, last, name, category) in builtin::PORTS {
+            let app = apps.add(names, name, category)?;
+            for transport in transports {
+                apps.cells(*transport)[first as usize..=last as usize].fill(app);
+            }
+        }
+        for &(protocol, name, category) in builtin::PROTOCOLS {
+            apps.protocols[protocol as usize] = apps.add(names, name, category)?;
+        }
+        Ok(apps)
+    }
+
+    /// The operator names a range of ports, over whatever was there. `app` is (name, category or "").
+    ///
+    /// # Errors
+    /// When there are too many names.
+    pub fn name_ports(
+        &mut self,
+        names: &Names,
+        transport: Transport,
+        ports: std::ops::RangeInclusive<u16>,
+        (name, category): (&str, &str),
+    ) -> Result<(), AppError> {
+        let app = self.add(names, name, category)?;
+        self.cells(transport)[usize::from(*ports.start())..=usize::from(*ports.end())].fill(app | OVERRIDE);
+        Ok(())
+    }
+
+    /// The operator names a protocol without ports. `app` is (name, category or "").
+    ///
+    /// # Errors
+    /// When there are too many names.
+    pub fn name_protocol(
+        &mut self,
+        names: &Names,
+        protocol: u8,
+        (name, category): (&str, &str),
+    ) -> Result<(), AppError> {
+        self.protocols[usize::from(protocol)] = self.add(names, name, category)?;
+        Ok(())
+    }
+
+    fn add(&mut self, names: &Names, name: &str, category: &str) -> Result<u16, AppError> {
+        let category = if category.is_empty() { 0 } else { names.texts.number(&category.into())? };
+        let app = App { name: names.texts.number(&name.into())?, category };
+        let index = self.apps.iter().position(|known| *known == app).unwrap_or(self.apps.len());
+        if index >= APPS_MAX {
+            return Err(AppError::TooMany);
+        }
+        if index == self.apps.len() {
+            self.apps.push(app);
+        }
+        Ok(index as u16 + 1)
+    }
+
+    fn cells(&mut self, transport: Transport) -> &mut [u16] {
+        &mut self.cells[transport as usize * PORTS..][..PORTS]
+    }
+
+    /// The service of a flow: the side's port that the table knows, the operator's names first, else the lower known one.
+    #[inline]
+    pub fn service(&self, protocol: u8, src_port: u16, dst_port: u16) -> Service {
+        let transport = match protocol {
+            6 => Transport::Tcp,
+            17 | 136 => Transport::Udp,
+            132 => Transport::Sctp,
+            33 => Transport::Dccp,
+            _ => return Service { port: None, app: self.protocols[usize::from(protocol)] },
+        };
+        let cells = &self.cells[transport as usize * PORTS..][..PORTS];
+        let (src, dst) = (cells[usize::from(src_port)], cells[usize::from(dst_port)]);
+        // Smaller is better: known before unknown, the operator's before built-in, then the lower port.
+        let rank =
+            |cell: u16, port: u16| u32::from(cell == 0) << 17 | u32::from(cell & OVERRIDE == 0) << 16 | u32::from(port);
+        let (cell, port) = if rank(dst, dst_port) <= rank(src, src_port) { (dst, dst_port) } else { (src, src_port) };
+        Service { port: Some(if cell == 0 { 0 } else { port }), app: cell & !OVERRIDE }
+    }
+
+    /// The application of a number that [`Apps::service`] gave; `None` for 0.
+    #[inline]
+    pub fn app(&self, number: u16) -> Option<App> {
+        usize::from(number).checked_sub(1).and_then(|index| self.apps.get(index)).copied()
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.cells) + size_of::<Self>() + size_of::<App>() * self.apps.capacity()
+    }
+}

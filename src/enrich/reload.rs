@@ -1,0 +1,201 @@
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::Config;
+use super::leases::Leases;
+use super::names::Names;
+use super::sources::{self, Compiled, SourceError, SourceReport};
+use super::table::Table;
+use crate::flow::time::now_ms;
+use crate::telemetry::{Counter, Exposition, Gauge};
+
+/// Everything the workers share: the table in use, the leases, the names.
+///
+/// A reload builds a new table aside and swaps; a worker sees one table for a whole batch. A reload that fails changes
+/// nothing.
+#[derive(Debug)]
+pub struct Enrichment {
+    table: ArcSwap<Table>,
+    leases: Leases,
+    names: Arc<Names>,
+    /// One reload at a time; holds what the table in use was made from.
+    state: Mutex<State>,
+    reloads: Counter,
+    failed: Counter,
+    loaded_at_ms: Gauge,
+}
+
+#[derive(Debug)]
+struct State {
+    config: Config,
+    sources: Vec<SourceReport>,
+    /// What the latest reload found wrong; empty after one that succeeded.
+    errors: Vec<SourceError>,
+}
+
+/// What a reload brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadReport {
+    /// Number of the table now in use.
+    pub generation: u64,
+    /// What it was made from.
+    pub sources: Vec<SourceReport>,
+    /// Its size, bytes.
+    pub table_bytes: usize,
+    /// Statements about prefixes in it.
+    pub prefixes: usize,
+    /// How long reading and building took, ms.
+    pub took_ms: u64,
+}
+
+/// A reload that changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadError {
+    /// Everything that is wrong.
+    pub errors: Vec<SourceError>,
+}
+
+impl std::fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("enrichment is not reloaded, what was in use stays")?;
+        self.errors.iter().try_for_each(|error| write!(f, "\n{error}"))
+    }
+}
+
+impl std::error::Error for ReloadError {}
+
+impl Enrichment {
+    /// Enrichment with the built-in knowledge only (default customer networks, ports): what [`Enrichment::reload`] starts from.
+    ///
+    /// # Errors
+    /// Never in practice: the built-in names fit the pools.
+    pub fn builtin(config: Config) -> Result<Self, ReloadError> {
+        let names = Arc::new(Names::default());
+        let nothing = Config { geoip: Default::default(), ..Config::default() };
+        let compiled = sources::compile(&nothing, &names, 0).map_err(|errors| ReloadError { errors })?;
+        Ok(Self {
+            table: ArcSwap::from_pointee(compiled.table),
+            leases: Leases::default(),
+            names,
+            state: Mutex::new(State { config, sources: Vec::new(), errors: Vec::new() }),
+            reloads: Counter::default(),
+            failed: Counter::default(),
+            loaded_at_ms: Gauge::default(),
+        })
+    }
+
+    /// Enrichment from all sources of the configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn open(config: Config) -> Result<(Self, ReloadReport), ReloadError> {
+        let enrichment = Self::builtin(config)?;
+        let report = enrichment.reload()?;
+        Ok((enrichment, report))
+    }
+
+    /// Reads all sources again, builds a table aside and puts it in use. Blocks for as long as that takes; the workers do not
+    /// wait.
+    ///
+    /// # Errors
+    /// Everything that is wrong; the table in use stays. Counted in `netflow_enrichment_reload_failed_total`.
+    pub fn reload(&self) -> Result<ReloadReport, ReloadError> {
+        let mut state = self.lock();
+        let config = state.config.clone();
+        self.reload_with(&mut state, config)
+    }
+
+    /// The same with another configuration, which is taken over only when its sources are right.
+    ///
+    /// # Errors
+    /// As [`Enrichment::reload`].
+    pub fn reconfigure(&self, config: Config) -> Result<ReloadReport, ReloadError> {
+        self.reload_with(&mut self.lock(), config)
+    }
+
+    fn reload_with(&self, state: &mut State, config: Config) -> Result<ReloadReport, ReloadError> {
+        let begun = Instant::now();
+        let generation = self.table.load().generation() + 1;
+        match sources::compile(&config, &self.names, generation) {
+            Ok(Compiled { table, sources }) => {
+                let report = ReloadReport {
+                    generation,
+                    sources: sources.clone(),
+                    table_bytes: table.bytes(),
+                    prefixes: table.prefixes(),
+                    took_ms: begun.elapsed().as_millis() as u64,
+                };
+                self.table.store(Arc::new(table));
+                *state = State { config, sources, errors: Vec::new() };
+                self.reloads.add(1);
+                self.loaded_at_ms.set(now_ms());
+                Ok(report)
+            }
+            Err(errors) => {
+                state.errors.clone_from(&errors);
+                self.failed.add(1);
+                Err(ReloadError { errors })
+            }
+        }
+    }
+
+    /// The table in use. Load it once a batch.
+    pub fn table(&self) -> Guard<Arc<Table>> {
+        self.table.load()
+    }
+
+    /// The leases.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// The pools of names, for making [`super::table::Holder`]s.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The configuration in use.
+    pub fn config(&self) -> Config {
+        self.lock().config.clone()
+    }
+
+    /// What the table in use was made from, and what the latest reload found wrong.
+    pub fn sources(&self) -> (Vec<SourceReport>, Vec<SourceError>) {
+        let state = self.lock();
+        (state.sources.clone(), state.errors.clone())
+    }
+
+    /// Bytes of the table in use.
+    pub fn table_bytes(&self) -> usize {
+        self.table.load().bytes()
+    }
+
+    /// Adds counters, sizes and ages to a scrape.
+    pub fn expose(&self, out: &mut Exposition) {
+        let table = self.table.load();
+        out.counter("netflow_enrichment_reload_total", "Tables put in use.", &[], self.reloads.get());
+        let help = "Reloads that changed nothing because a source was broken.";
+        out.counter("netflow_enrichment_reload_failed_total", help, &[], self.failed.get());
+        out.gauge("netflow_enrichment_generation", "Number of the table in use.", &[], table.generation() as f64);
+        out.gauge("netflow_enrichment_table_bytes", "Size of the table in use.", &[], table.bytes() as f64);
+        out.gauge("netflow_enrichment_prefixes", "Statements about prefixes in use.", &[], table.prefixes() as f64);
+        out.gauge("netflow_enrichment_leases", "Addresses with leases.", &[], self.leases.len() as f64);
+        let loaded_at_s = self.loaded_at_ms.get() as f64 / 1000.0;
+        let help = "When the table in use was built; 0 = never.";
+        out.gauge("netflow_enrichment_loaded_timestamp_seconds", help, &[], loaded_at_s);
+        for source in &self.lock().sources {
+            let file = source.file.file_name().map_or_else(Default::default, |name| name.to_string_lossy());
+            let labels = [("source", source.kind), ("file", &*file)];
+            let age_s = (now_ms() - source.changed_ms) as f64 / 1000.0;
+            let help = "Age of a source in use (databases: since they were built).";
+            out.gauge("netflow_enrichment_source_age_seconds", help, &labels, age_s);
+            out.gauge("netflow_enrichment_source_rows", "Rows of a source in use.", &labels, source.rows as f64);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
