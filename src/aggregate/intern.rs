@@ -1,0 +1,64 @@
+//! Texts and UUIDs as small numbers, so that keys are packed bits.
+
+use std::hash::Hash;
+
+use hashbrown::HashMap;
+
+use crate::flow::column::{Dict, DictValue};
+
+/// Bits of a number; see [`VALUES_MAX`].
+pub(super) const ID_BITS: u32 = 21;
+/// Values of one kind that are told apart; one more counts as null until the next time nothing is pending. Stops a flood
+/// of made-up names; a platform has 100,000s of subscribers.
+const VALUES_MAX: usize = 1 << 20;
+
+/// Numbers from 1; 0 is null.
+#[derive(Debug)]
+pub(super) struct Interner<T> {
+    ids: HashMap<T, u32, foldhash::fast::RandomState>,
+    values: Vec<T>,
+    /// Values refused so far.
+    pub(super) refused: u64,
+}
+
+impl<T> Default for Interner<T> {
+    fn default() -> Self {
+        Self { ids: HashMap::default(), values: Vec::new(), refused: 0 }
+    }
+}
+
+impl<T: DictValue + Hash> Interner<T> {
+    pub(super) fn is_full(&self) -> bool {
+        self.values.len() >= VALUES_MAX
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.ids.clear();
+        self.values.clear();
+    }
+
+    pub(super) fn id(&mut self, value: &T) -> u32 {
+        if let Some(id) = self.ids.get(value) {
+            return *id;
+        }
+        if self.is_full() {
+            self.refused += 1;
+            return 0;
+        }
+        self.values.push(value.clone());
+        let id = self.values.len() as u32;
+        self.ids.insert(value.clone(), id);
+        id
+    }
+
+    pub(super) fn value(&self, id: u32) -> Option<&T> {
+        self.values.get((id as usize).checked_sub(1)?)
+    }
+
+    /// Numbers of a column's codes: `out[code]`.
+    pub(super) fn map(&mut self, column: &Dict<T>, out: &mut Vec<u32>) {
+        out.clear();
+        out.push(0);
+        out.extend(column.values().iter().map(|value| self.id(value)));
+    }
+}
