@@ -51,6 +51,12 @@ impl Exposition {
         self.sample(name, MetricKind::Counter, help, "", labels, value as f64);
     }
 
+    /// Adds one sample of a counter that is no whole number; `name` ends in `_total`.
+    pub fn counter_f64(&mut self, name: &'static str, help: &'static str, labels: &[(&str, &str)], value: f64) {
+        debug_assert!(name.ends_with("_total"), "{name}");
+        self.sample(name, MetricKind::Counter, help, "", labels, value);
+    }
+
     /// Adds one sample of a gauge.
     pub fn gauge(&mut self, name: &'static str, help: &'static str, labels: &[(&str, &str)], value: f64) {
         self.sample(name, MetricKind::Gauge, help, "", labels, value);

@@ -1,5 +1,36 @@
-//! The admin endpoint: the API, the metrics and the health checks.
+//! The admin endpoint: questions about stored flows, state of the collector, metrics and health checks.
+//!
+//! [`table::ROUTES`] is the one list of what there is. A request goes through [`route::Route::serve`]: origin, token, scope,
+//! parameters, body, then its handler, on a thread that may wait and, for questions, when its turn comes. A token's reseller becomes a
+//! part of every question's filter; routes that cannot be limited so refuse such tokens.
 
+pub mod answers;
+pub mod auth;
+mod collector;
 mod config;
+mod describe;
+mod endpoint;
+mod error;
+mod listener;
+mod nearest;
+mod origin;
+mod params;
+mod process;
+mod route;
+mod schemas;
+mod server;
+mod table;
+#[cfg(test)]
+mod tests;
+mod times;
 
+pub use collector::{Collector, IngestError, Readiness, Reloaded, SinkState, SinkStatus};
 pub use config::{Config, OPEN_TO_EVERYONE, Role, TokenConfig};
+pub use describe::document;
+pub use endpoint::Endpoint;
+pub use error::{ApiError, ErrorBody};
+pub use params::{Param, ParamKind, Params, question_keys};
+pub use route::{AnswerKind, Call, Method, Route, Scope, Work};
+pub use schemas::Schemas;
+pub use server::{Server, metrics_router, router};
+pub use table::ROUTES;

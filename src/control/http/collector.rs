@@ -1,0 +1,153 @@
+//! What the endpoint asks of the rest of the process. The application implements [`Collector`]; nothing here knows a stage.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::flow::{FlowStore, RollupDef};
+use crate::telemetry::Exposition;
+use crate::telemetry::ledger::Ledger;
+
+/// The process, as the endpoint sees it. Called from many threads at once. Apart from [`Collector::ingest`],
+/// [`Collector::reload`] and [`Collector::emit_open_sums`] nothing here may wait.
+pub trait Collector: Send + Sync {
+    /// The store of a sink's name; `None` stands for the one that answers by default.
+    fn store(&self, name: Option<&str>) -> Option<Arc<dyn FlowStore>>;
+
+    /// Names that [`Collector::store`] knows, the default one first.
+    fn store_names(&self) -> Vec<String>;
+
+    /// The loss ledger.
+    fn ledger(&self) -> &Ledger;
+
+    /// Adds everything that the stages count to a scrape, the ledger and the sinks included.
+    fn expose(&self, out: &mut Exposition);
+
+    /// Every sink in the order of the configuration.
+    fn sinks(&self) -> Vec<SinkStatus>;
+
+    /// Takes datagrams as if the exporter had sent them, one result each: the flows that it held, or why it was not
+    /// accepted. Returns once they are in the log, as durable as the log's durability says.
+    ///
+    /// # Errors
+    /// None was taken.
+    fn ingest(&self, exporter: IpAddr, datagrams: &[&[u8]]) -> Result<Vec<Result<u32, String>>, IngestError>;
+
+    /// Whether it receives, stores and can answer.
+    fn readiness(&self) -> Readiness;
+
+    /// The rollups that are kept.
+    fn rollups(&self) -> Arc<Vec<RollupDef>>;
+
+    /// The configuration in force. Secrets are masked by the caller as well.
+    fn config(&self) -> serde_json::Value;
+
+    /// Reads the configuration again and puts into force what can change while running.
+    ///
+    /// # Errors
+    /// Every problem of the file; then nothing was changed.
+    fn reload(&self) -> Result<Reloaded, Vec<String>>;
+
+    /// Asks the aggregator to emit the sums of open buckets and waits for it, for a moment at the most. Called before
+    /// questions that reach into the last minutes, at most once a second.
+    fn emit_open_sums(&self);
+
+    /// The clock, ms since the Unix epoch.
+    fn now_ms(&self) -> i64;
+}
+
+/// Why datagrams were not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IngestError {
+    /// The queue is full; worth another try after this many seconds.
+    Busy {
+        /// Pause in seconds.
+        retry_after_s: u64,
+    },
+    /// They cannot be taken: the log is stopped or failed.
+    Failed(String),
+}
+
+/// Whether the process is ready, check by check.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Readiness {
+    /// Whether every check passed.
+    pub ready: bool,
+    /// What is looked at: `ok`, or what is wrong.
+    pub checks: BTreeMap<String, String>,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Reloaded {
+    /// Keys whose new value is in force.
+    pub changed: Vec<String>,
+    /// Keys that keep their old value, each with its reason.
+    pub refused: BTreeMap<String, String>,
+}
+
+/// State of a sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkState {
+    /// Connecting, creating or migrating.
+    #[default]
+    Opening,
+    /// Taking what comes.
+    Running,
+    /// Waiting before the next try.
+    Retrying,
+    /// Waits for a person.
+    Failed,
+    /// Closed.
+    Stopped,
+}
+
+/// A sink's status and its part of the ledger: `received_flows` = delivered + waiting + set aside + dropped (by reason).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+pub struct SinkStatus {
+    /// Name in the configuration.
+    pub name: String,
+    /// Kind, such as `parquet`.
+    pub kind: String,
+    /// What it is doing.
+    pub state: SinkState,
+    /// Whether its store can answer questions.
+    pub answers_questions: bool,
+    /// Log records behind the log's end.
+    pub lag_records: u64,
+    /// Flows behind the log's end.
+    pub waiting_flows: u64,
+    /// Age of the oldest record that waits, s.
+    pub lag_seconds: f64,
+    /// Flows that the log took for it.
+    pub received_flows: u64,
+    /// Flows that are durable in the store.
+    pub delivered_flows: u64,
+    /// Flows set aside in quarantine because the store refuses them.
+    pub set_aside_flows: u64,
+    /// Flows not stored, by reason.
+    pub dropped_flows: BTreeMap<String, u64>,
+    /// Tries that failed and were repeated.
+    pub retries: u64,
+    /// Bytes held in its place, where it knows.
+    pub stored_bytes: Option<u64>,
+    /// The latest error, with its time in front.
+    pub last_error: Option<String>,
+}
+
+impl SinkStatus {
+    /// Flows that the store will never hold.
+    pub fn lost_flows(&self) -> u64 {
+        self.set_aside_flows + self.dropped_flows.values().sum::<u64>()
+    }
+
+    /// What its sums do not account for; 0 when they close.
+    pub fn unaccounted_flows(&self) -> i64 {
+        let placed = self.delivered_flows + self.waiting_flows + self.lost_flows();
+        self.received_flows as i64 - placed as i64
+    }
+}

@@ -1,0 +1,122 @@
+//! What all requests share: the process behind them, the tokens, and the bounds on work.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::flow::sink::KeyError;
+use crate::flow::store::TimeRange;
+use crate::flow::time::{DAY_MS, MINUTE_MS, SECOND_MS};
+use crate::telemetry::Exposition;
+
+use super::auth::Tokens;
+use super::collector::Collector;
+use super::config::Config;
+use super::error::{ApiError, RETRY_AFTER_S};
+
+/// How long a question waits for its turn before it is answered 503.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(2);
+/// A range that ends this close to now can lack sums that are not emitted yet: open buckets are emitted every 5 minutes.
+const UNEMITTED_MS: i64 = 10 * MINUTE_MS;
+/// The aggregator is asked to emit at most once in this time.
+const EMIT_PAUSE_MS: i64 = SECOND_MS;
+
+/// What all requests share.
+pub struct Endpoint {
+    /// The process.
+    pub collector: Arc<dyn Collector>,
+    /// The configuration.
+    pub config: Config,
+    /// Who may ask.
+    pub tokens: Tokens,
+    /// When the endpoint was made, ms since the Unix epoch: since when the ledger counts.
+    pub started_ms: i64,
+    turns: Arc<Semaphore>,
+    emitted_ms: AtomicI64,
+    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    turned_away: AtomicU64,
+}
+
+impl Endpoint {
+    /// An endpoint over a process. `base` is the folder from which the paths of token files are taken.
+    ///
+    /// # Errors
+    /// Every problem of the configuration and of the token files.
+    pub fn new(collector: Arc<dyn Collector>, config: Config, base: &Path) -> Result<Self, Vec<KeyError>> {
+        let mut problems = config.problems();
+        let tokens = Tokens::load(&config, base).unwrap_or_else(|more| {
+            problems.extend(more.into_iter().filter(|m| !config.problems().iter().any(|p| p.key == m.key)));
+            Tokens::default()
+        });
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self {
+            started_ms: collector.now_ms(),
+            turns: Arc::new(Semaphore::new(config.queries_max.min(Semaphore::MAX_PERMITS))),
+            emitted_ms: AtomicI64::new(i64::MIN),
+            requests: Mutex::default(),
+            turned_away: AtomicU64::new(0),
+            collector,
+            config,
+            tokens,
+        })
+    }
+
+    /// A turn to work on a question; given back when dropped.
+    ///
+    /// # Errors
+    /// 503 when none becomes free soon.
+    pub async fn turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        match tokio::time::timeout(TURN_WAIT_MAX, self.turns.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => {
+                self.turned_away.fetch_add(1, Relaxed);
+                let max = self.config.queries_max;
+                Err(ApiError::busy(format!("{max} questions are being answered already"), RETRY_AFTER_S))
+            }
+        }
+    }
+
+    /// Has sums emitted that a question about this range could miss.
+    pub fn freshen(&self, range: TimeRange) {
+        let now = self.collector.now_ms();
+        // A whole day: the widest bucket, which stays open as long.
+        if range.aligned(DAY_MS).to < now - UNEMITTED_MS {
+            return;
+        }
+        let last = self.emitted_ms.load(Relaxed);
+        let due = now.saturating_sub(last) >= EMIT_PAUSE_MS || now < last;
+        if due && self.emitted_ms.compare_exchange(last, now, Relaxed, Relaxed).is_ok() {
+            self.collector.emit_open_sums();
+        }
+    }
+
+    /// Counts an answer.
+    pub fn count(&self, route: &'static str, status: u16) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.entry((route, status)).or_default() += 1;
+    }
+
+    /// Adds what the endpoint itself counts to a scrape.
+    pub fn expose(&self, out: &mut Exposition) {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for ((route, status), count) in requests {
+            let labels = [("route", route), ("status", &*status.to_string())];
+            out.counter("netflow_http_requests_total", "Requests answered.", &labels, count);
+        }
+        let running = self.config.queries_max.saturating_sub(self.turns.available_permits());
+        out.gauge("netflow_http_questions_running", "Questions being answered.", &[], running as f64);
+        let away = self.turned_away.load(Relaxed);
+        out.counter("netflow_http_turned_away_total", "Questions turned away for load.", &[], away);
+        let up_s = (self.collector.now_ms() - self.started_ms) as f64 / SECOND_MS as f64;
+        out.gauge("netflow_uptime_seconds", "Time since the start.", &[], up_s);
+        out.gauge("netflow_up", "1 while the collector runs.", &[], 1.0);
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        out.gauge("netflow_build_info", "Version of the collector.", &version, 1.0);
+    }
+}

@@ -1,0 +1,218 @@
+//! One route: who may call it, what it takes, what it answers, and the way of a request through it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::auth::{Access, Needs};
+use super::endpoint::Endpoint;
+use super::error::ApiError;
+use super::listener::{Peer, Working};
+use super::origin;
+use super::params::{Param, Params};
+use super::schemas::Schemas;
+
+/// Time beyond a question's deadline after which its answer is given up, should a store not mind the deadline.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A route. The router, the description, the OpenAPI document and the tests walk over the table of them.
+pub struct Route {
+    /// GET or POST.
+    pub method: Method,
+    /// Path, with parameters in braces.
+    pub path: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// The rest of what a caller should know.
+    pub about: &'static str,
+    /// Who may call it.
+    pub needs: Needs,
+    /// What holds for a token that is limited to a reseller.
+    pub scope: Scope,
+    /// What it takes, in groups that routes share.
+    pub params: &'static [&'static [Param]],
+    /// What its body must be.
+    pub body: Option<&'static str>,
+    /// What it answers with status 200.
+    pub answer: AnswerKind,
+    /// Where it runs.
+    pub work: Work,
+    /// Answers.
+    pub handler: fn(Call) -> Result<Response, ApiError>,
+}
+
+/// Methods of HTTP that are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Method {
+    Get,
+    Post,
+}
+
+impl Method {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+        }
+    }
+}
+
+/// What holds for a token that is limited to a reseller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The limit becomes a part of the question's filter.
+    Filtered,
+    /// It shows nothing that belongs to a reseller.
+    Free,
+    /// It cannot be limited: 403.
+    Refused,
+}
+
+/// What a route answers.
+#[derive(Clone, Copy)]
+pub enum AnswerKind {
+    /// JSON; the function adds its types and gives their description.
+    Json(fn(&mut Schemas) -> serde_json::Value),
+    /// One of these content types.
+    Text(&'static [&'static str]),
+}
+
+/// Where a route's work is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// At once: it never waits.
+    Inline,
+    /// On a thread that may wait.
+    Thread,
+    /// The same, when its turn comes: the number of questions at a time is bounded.
+    Question,
+}
+
+/// One request, checked.
+pub struct Call {
+    /// What all requests share.
+    pub endpoint: Arc<Endpoint>,
+    /// Its parameters.
+    pub params: Params,
+    /// Who asks.
+    pub access: Access,
+    /// From where.
+    pub peer: SocketAddr,
+    /// Says that the process works on it.
+    pub working: Working,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body; empty for GET.
+    pub body: Bytes,
+    /// Its turn, for routes that work as [`Work::Question`].
+    pub turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Route {
+    /// Answers a request.
+    pub async fn serve(
+        &'static self,
+        endpoint: Arc<Endpoint>,
+        peer: Peer,
+        path_params: Vec<(String, String)>,
+        request: Request,
+    ) -> Response {
+        let counting = endpoint.clone();
+        let response = match self.answer(endpoint, peer, path_params, request).await {
+            Ok(response) => response,
+            Err(error) => error.into_response(),
+        };
+        counting.count(self.path, response.status().as_u16());
+        response
+    }
+
+    async fn answer(
+        &'static self,
+        endpoint: Arc<Endpoint>,
+        peer: Peer,
+        path_params: Vec<(String, String)>,
+        request: Request,
+    ) -> Result<Response, ApiError> {
+        let (head, body) = request.into_parts();
+        if endpoint.tokens.is_empty() {
+            origin::check(&endpoint.config, &head.headers)?;
+        }
+        let access = endpoint.tokens.access(self.needs, &head.headers)?;
+        if self.scope == Scope::Refused && access.reseller.is_some() {
+            return Err(ApiError::forbidden("this cannot be limited to one reseller, as the token is"));
+        }
+        let mut pairs = path_params;
+        pairs.extend(query_pairs(&head.uri)?);
+        let params = Params::read(self.params, pairs)?;
+        let body = self.read_body(&endpoint, body).await?;
+        let turn = match self.work {
+            Work::Question => Some(endpoint.turn().await?),
+            Work::Inline | Work::Thread => None,
+        };
+        let patience = Duration::from_millis(endpoint.config.query_time_max_ms) + GRACE;
+        let working = peer.work();
+        let call = Call { endpoint, params, access, peer: peer.addr, working, headers: head.headers, body, turn };
+        let handler = self.handler;
+        if self.work == Work::Inline {
+            return handler(call);
+        }
+        let work = tokio::task::spawn_blocking(move || handler(call));
+        match tokio::time::timeout(patience, work).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => {
+                Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the request failed inside; see the log"))
+            }
+            Err(_) => Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, "no answer within the time allowed")),
+        }
+    }
+
+    async fn read_body(&self, endpoint: &Endpoint, body: Body) -> Result<Bytes, ApiError> {
+        if self.method == Method::Get {
+            return Ok(Bytes::new());
+        }
+        let max = usize::try_from(endpoint.config.body_bytes_max).unwrap_or(usize::MAX);
+        let patience = Duration::from_millis(endpoint.config.client_time_max_ms);
+        match tokio::time::timeout(patience, axum::body::to_bytes(body, max)).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) if is_too_long(&error) => {
+                let text = format!("the body is longer than {max} bytes");
+                Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text))
+            }
+            Ok(Err(_)) => Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
+            Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+        }
+    }
+}
+
+impl Call {
+    /// When a question of this request has to end.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.endpoint.config.query_time_max_ms)
+    }
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        // The error's type is not part of axum's interface; its text is "length limit exceeded".
+        if error.to_string().contains("length limit") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn query_pairs(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
+    axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map(|query| query.0)
+        .map_err(|_| ApiError::new(StatusCode::BAD_REQUEST, "the query string is not name=value&name=value in UTF-8"))
+}

@@ -1,0 +1,117 @@
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::process::Mood;
+use super::*;
+
+const QUERY: &str = "/api/v1/netflow/query";
+const CSV: &str = "/api/v1/netflow/flows.csv";
+
+#[test]
+fn what_a_store_says_becomes_the_status() {
+    let server = TestServer::start();
+    for (mood, status) in [(Mood::Unsupported, 501), (Mood::Deadline, 504), (Mood::Down, 503), (Mood::Panics, 500)] {
+        server.process.set(mood);
+        for path in [QUERY, CSV] {
+            let got = server.get(path);
+            assert_eq!(got.status, status, "{mood:?} {path}: {}", got.body);
+            let store = got.json()["store"].as_str().map(str::to_owned);
+            assert_eq!(store.as_deref(), (mood != Mood::Panics).then_some("local"), "{mood:?} {path}");
+        }
+    }
+    server.process.set(Mood::Well);
+    assert_eq!(server.get(QUERY).status, 200);
+}
+
+#[test]
+fn an_export_that_fails_half_way_does_not_look_whole() {
+    let server = TestServer::start();
+    server.process.set(Mood::DownAfterRows);
+    let got = server.get(CSV);
+    assert_eq!(got.status, 200);
+    assert!(got.body.starts_with("cut: "), "{} bytes", got.body.len());
+}
+
+#[test]
+fn questions_beyond_the_bound_are_turned_away_and_the_others_answered() {
+    let server = TestServer::with(Config { queries_max: 1, ..Config::default() }, TestProcess::default());
+    server.process.set(Mood::Waits);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| server.get(QUERY));
+        let running = "netflow_http_questions_running 1\n";
+        wait_for(|| server.get("/metrics").body.contains(running));
+        let second = server.get(QUERY);
+        assert_eq!((second.status, second.header("retry-after")), (503, "1"));
+        server.process.set(Mood::Well);
+        assert_eq!(first.join().unwrap().status, 200);
+    });
+    assert_eq!(server.get(QUERY).status, 200);
+}
+
+#[test]
+fn clients_that_send_nothing_trickle_or_take_nothing_are_cut() {
+    let config = Config { client_time_max_ms: 300, ..Config::default() };
+    let server = TestServer::with(config, TestProcess::default());
+    server.process.set(Mood::Long);
+    let started = Instant::now();
+    let mut silent = TcpStream::connect(server.addr).unwrap();
+    assert_eq!(silent.read(&mut [0; 16]).unwrap_or(0), 0);
+    let mut trickling = TcpStream::connect(server.addr).unwrap();
+    let mut sent = 0;
+    // One byte at a time, until the other side has closed.
+    while trickling.write_all(b"G").is_ok() && sent < 1000 {
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(sent < 1000);
+    let mut greedy = TcpStream::connect(server.addr).unwrap();
+    write!(greedy, "GET {CSV} HTTP/1.1\r\nHost: {}\r\n\r\n", server.addr).unwrap();
+    // Its turn is given back although it never reads.
+    let idle = "netflow_http_questions_running 0\n";
+    wait_for(|| !server.get("/metrics").body.contains(idle));
+    wait_for(|| server.get("/metrics").body.contains(idle));
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_question_that_takes_longer_than_a_client_may_is_still_answered() {
+    let config = Config { client_time_max_ms: 200, ..Config::default() };
+    let server = TestServer::with(config, TestProcess::default());
+    server.process.set(Mood::Waits);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| server.get(QUERY));
+        std::thread::sleep(Duration::from_millis(700));
+        server.process.set(Mood::Well);
+        assert_eq!(waiting.join().unwrap().status, 200);
+    });
+}
+
+#[test]
+fn every_answer_carries_the_security_headers() {
+    let server = TestServer::start();
+    for path in ["/", "/healthz", "/nothing", QUERY, "/metrics"] {
+        let got = server.get(path);
+        assert_eq!(got.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(got.header("cache-control"), "no-store", "{path}");
+        assert!(got.header("content-security-policy").contains("frame-ancestors 'none'"), "{path}");
+    }
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let server = TestServer::start();
+    let config = Config { listen: server.addr.to_string(), ..Config::default() };
+    let endpoint = Endpoint::new(server.process.clone(), config, Path::new(".")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let problem = runtime.block_on(Server::bind(Arc::new(endpoint))).err().unwrap();
+    assert_eq!((&*problem.key, problem.problem), ("listen", format!("{} is in use by another process", server.addr)));
+}
+
+fn wait_for(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,259 @@
+//! A process to put the endpoint over: a store in memory, a ledger, a sink, and knobs for what goes wrong.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+
+use serde_json::json;
+
+use super::super::collector::{Collector, IngestError, Readiness, Reloaded, SinkState, SinkStatus};
+use super::*;
+use crate::flow::store::memory::MemoryStore;
+use crate::flow::store::{Answer, FlowsQuestion, FlowsSummary, Question, StoreError};
+use crate::flow::{Direction, Entry, FlowBatch, FlowStore, LogId, Record, RollupDef};
+use crate::telemetry::Exposition;
+use crate::telemetry::ledger::Ledger;
+
+/// 2026-01-31T12:00:00Z.
+pub const NOW_MS: i64 = 1_769_860_800_000;
+
+/// What a test wants the store to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    Well,
+    Unsupported,
+    Deadline,
+    Down,
+    /// Rows first, then down.
+    DownAfterRows,
+    Panics,
+    /// Waits until it is well again.
+    Waits,
+    /// Many rows.
+    Long,
+}
+
+pub struct TestProcess {
+    pub store: Arc<TestStore>,
+    pub ledger: Ledger,
+    pub sink: Mutex<SinkStatus>,
+    pub busy: AtomicBool,
+    pub now_ms: AtomicI64,
+    pub ingested: Seen<Ingested>,
+    pub emissions: Seen<i64>,
+    pub rollups: Arc<Vec<RollupDef>>,
+}
+
+impl Default for TestProcess {
+    fn default() -> Self {
+        Self::with_rollups(Vec::new())
+    }
+}
+
+impl TestProcess {
+    /// Questions are answered from detail where no rollup is kept.
+    pub fn with_rollups(rollups: Vec<RollupDef>) -> Self {
+        let rollups = Arc::new(rollups);
+        let memory = MemoryStore::new("local", rollups.clone());
+        memory.insert(LogId([0; 16]), Entry { position: 1, record: Record::Flows(Arc::new(flows())) });
+        let sink = SinkStatus {
+            name: "local".into(),
+            kind: "memory".into(),
+            state: SinkState::Running,
+            answers_questions: true,
+            received_flows: 5,
+            delivered_flows: 5,
+            ..SinkStatus::default()
+        };
+        let ledger = Ledger::default();
+        let account = ledger.account([192, 0, 2, 1].into());
+        account.datagrams.add(2);
+        account.flows.add(6);
+        account.logged_flows.add(5);
+        account.absurd_flows.add(1);
+        account.malformed.add(1);
+        account.version.set(5);
+        account.last_seen_ms.set(NOW_MS - 1500);
+        Self {
+            store: Arc::new(TestStore { memory, mood: Mutex::new(Mood::Well) }),
+            ledger,
+            sink: Mutex::new(sink),
+            busy: AtomicBool::new(false),
+            now_ms: AtomicI64::new(NOW_MS),
+            ingested: Mutex::default(),
+            emissions: Mutex::default(),
+            rollups,
+        }
+    }
+
+    pub fn set(&self, mood: Mood) {
+        *self.store.mood.lock().unwrap() = mood;
+    }
+}
+
+/// Five flows, one a minute in the last five minutes:
+///
+/// | from -> to | service | direction | bytes / packets | whose |
+/// | --- | --- | --- | --- | --- |
+/// | 10.0.0.1 -> 203.0.113.1 | tcp 443 | out | 1000 / 10 | A, subscriber 1 |
+/// | 203.0.113.1 -> 10.0.0.1 | tcp 443 | in | 5000 / 20, rtt 30 | A, subscriber 1 |
+/// | 10.0.1.1 -> 198.51.100.7 | udp 53 | out | 300 / 3 | B, subscriber 2 |
+/// | 10.0.0.1 -> 10.0.1.1 | tcp 80 | internal | 700 / 7 | A, subscriber 1 |
+/// | 192.0.2.8 -> 192.0.2.9 | icmp | transit | 50 / 1 | nobody |
+pub fn flows() -> FlowBatch {
+    let mut batch = FlowBatch::default();
+    let a = Some((RESELLER_A, 1, "gw1"));
+    let b = Some((RESELLER_B, 2, "gw2"));
+    let out = Direction::Out;
+    let rows = [
+        ("10.0.0.1", "203.0.113.1", 6, Some(443), out, 1000, 10, None, a),
+        ("203.0.113.1", "10.0.0.1", 6, Some(443), Direction::In, 5000, 20, Some(30), a),
+        ("10.0.1.1", "198.51.100.7", 17, Some(53), out, 300, 3, None, b),
+        ("10.0.0.1", "10.0.1.1", 6, Some(80), Direction::Internal, 700, 7, None, a),
+        ("192.0.2.8", "192.0.2.9", 1, None, Direction::Transit, 50, 1, None, None),
+    ];
+    for (index, (src, dst, protocol, port, direction, bytes, packets, rtt_ms, whose)) in rows.into_iter().enumerate() {
+        let time = NOW_MS - 60_000 * (5 - index as i64);
+        batch.time.push(Some(time));
+        batch.flow_start.push(Some(time - 1000));
+        batch.received_at.push(Some(time));
+        batch.exporter_ip.push(Some(&"192.0.2.1".parse().unwrap()));
+        batch.src_ip.push(Some(src.parse().unwrap()));
+        batch.dst_ip.push(Some(dst.parse().unwrap()));
+        batch.protocol.push(Some(protocol));
+        batch.service_port.push(port);
+        batch.direction.push(Some(direction as u8));
+        batch.bytes.push(Some(bytes));
+        batch.packets.push(Some(packets));
+        batch.rtt_ms.push(rtt_ms);
+        batch.reseller_id.push(whose.map(|w| w.0).as_ref());
+        batch.subscriber_id.push(whose.map(|w| Uuid::from_u128(w.1)).as_ref());
+        batch.nas_id.push(whose.map(|w| w.2.into()).as_ref());
+        batch.site.push(whose.map(|_| "north, \"1\"".into()).as_ref());
+    }
+    batch.fill_missing();
+    batch
+}
+
+impl Collector for TestProcess {
+    fn store(&self, name: Option<&str>) -> Option<Arc<dyn FlowStore>> {
+        matches!(name, None | Some("local")).then(|| self.store.clone() as Arc<dyn FlowStore>)
+    }
+
+    fn store_names(&self) -> Vec<String> {
+        vec!["local".into()]
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn expose(&self, out: &mut Exposition) {
+        self.ledger.expose(out);
+    }
+
+    fn sinks(&self) -> Vec<SinkStatus> {
+        vec![self.sink.lock().unwrap().clone()]
+    }
+
+    fn ingest(&self, exporter: IpAddr, datagrams: &[&[u8]]) -> Result<Vec<Result<u32, String>>, IngestError> {
+        if self.busy.load(SeqCst) {
+            return Err(IngestError::Busy { retry_after_s: 7 });
+        }
+        self.ingested.lock().unwrap().extend(datagrams.iter().map(|d| (exporter, d.to_vec())));
+        let result = |d: &&[u8]| match d[3] {
+            0 => Err("a datagram without records".to_owned()),
+            count => Ok(u32::from(count)),
+        };
+        Ok(datagrams.iter().map(result).collect())
+    }
+
+    fn readiness(&self) -> Readiness {
+        let ready = !self.busy.load(SeqCst);
+        let text = if ready { "ok" } else { "busy" };
+        Readiness { ready, checks: [("log".to_owned(), text.to_owned())].into() }
+    }
+
+    fn rollups(&self) -> Arc<Vec<RollupDef>> {
+        self.rollups.clone()
+    }
+
+    fn config(&self) -> Value {
+        json!({ "sink": [{ "name": "db", "url": "postgres://u:hush@h/db" }] })
+    }
+
+    fn reload(&self) -> Result<Reloaded, Vec<String>> {
+        if self.busy.load(SeqCst) {
+            return Err(vec!["pipeline.toml:3: unknown key".into(), "pipeline.toml:9: bad port".into()]);
+        }
+        Ok(Reloaded { changed: vec!["log.bytes_max".into()], ..Reloaded::default() })
+    }
+
+    fn emit_open_sums(&self) {
+        self.emissions.lock().unwrap().push(self.now_ms());
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.now_ms.load(SeqCst)
+    }
+}
+
+/// The store in memory, in a mood.
+pub struct TestStore {
+    pub memory: MemoryStore,
+    mood: Mutex<Mood>,
+}
+
+impl TestStore {
+    fn mood(&self) -> Result<Mood, StoreError> {
+        let store = || "local".to_owned();
+        let mut mood = *self.mood.lock().unwrap();
+        while mood == Mood::Waits {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            mood = *self.mood.lock().unwrap();
+        }
+        match mood {
+            Mood::Unsupported => Err(StoreError::Unsupported {
+                store: store(),
+                reason: "no detail".into(),
+                remedy: "add parquet".into(),
+            }),
+            Mood::Deadline => Err(StoreError::Deadline { store: store() }),
+            Mood::Down => Err(StoreError::Down { store: store(), reason: "connection refused".into() }),
+            Mood::Panics => panic!("a store panics"),
+            mood => Ok(mood),
+        }
+    }
+}
+
+impl FlowStore for TestStore {
+    fn name(&self) -> &str {
+        "local"
+    }
+
+    fn ask(&self, question: &Question) -> Result<Answer, StoreError> {
+        self.mood()?;
+        self.memory.ask(question)
+    }
+
+    fn flows(
+        &self,
+        question: &FlowsQuestion,
+        visit: &mut dyn FnMut(&FlowBatch, &[u32]) -> bool,
+    ) -> Result<FlowsSummary, StoreError> {
+        let mood = self.mood()?;
+        let mut summary = self.memory.flows(question, visit)?;
+        if mood == Mood::Long || mood == Mood::DownAfterRows {
+            let batch = flows();
+            // Far more than the pieces that wait for a client.
+            for _ in 0..5_000 {
+                summary.rows += 5;
+                if !visit(&batch, &[0, 1, 2, 3, 4]) {
+                    return Ok(summary);
+                }
+            }
+        }
+        match mood {
+            Mood::DownAfterRows => Err(StoreError::Down { store: "local".into(), reason: "gone".into() }),
+            _ => Ok(summary),
+        }
+    }
+}
