@@ -1,17 +1,26 @@
-//! The command line: one module a command. Errors are one line on stderr and exit code 2.
+//! The command line: one module a command. Errors are clear lines on stderr and exit code 2.
 
+mod ask;
+mod check;
+mod client;
+mod config;
 pub mod generate;
 mod interrupt;
+pub mod replay;
+mod sample;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+
+use crate::control::config::{Settings, Sources, load, of_process};
 
 /// Exit code for anything that the user must mend: a port in use, a missing file, a bad configuration.
 pub const EXIT_FAILURE: u8 = 2;
 
-/// What ends a command: one clear line.
+/// What ends a command: a clear line, or several problems of the configuration, a line each.
 #[derive(Debug)]
 pub struct Failure(String);
 
@@ -28,34 +37,115 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The `rgz-netflow` command.
+/// NetFlow collector: receives flow exports, says who and where each flow is, sums it up and stores it
 #[derive(Debug, Parser)]
-#[command(name = "rgz-netflow", version, about = "NetFlow collector: receives, enriches, sums up and stores flows")]
+#[command(name = "rgz-netflow", version, max_term_width = 100)]
+#[command(after_help = "Example:\n  rgz-netflow -c pipeline.toml -p 2055")]
 struct Command {
+    #[command(flatten)]
+    common: Common,
     #[command(subcommand)]
     action: Action,
 }
 
+/// Where the configuration comes from.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Configuration; without it ./pipeline.toml when that is there, else the defaults
+    #[arg(short, long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// File with environment variables, NAME=value a line
+    #[arg(long, value_name = "FILE", global = true)]
+    env_file: Option<PathBuf>,
+    /// UDP port to listen on
+    #[arg(short, long, value_name = "PORT", global = true, value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+}
+
+impl Common {
+    /// Reads the configuration.
+    fn load(&self) -> Result<Settings, Failure> {
+        load(&self.sources()).map_err(Failure::new)
+    }
+
+    fn sources(&self) -> Sources {
+        Sources {
+            file: self.config.clone(),
+            env_file: self.env_file.clone(),
+            environment: of_process(),
+            port: self.port,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Check the configuration, its files and folders, and print the memory it may use
+    #[command(after_help = "Example:\n  rgz-netflow check -c pipeline.toml")]
+    Check,
+    /// Print every value of the configuration and where it came from
+    #[command(after_help = "Example:\n  NETFLOW_PORT=9995 rgz-netflow config")]
+    Config,
+    /// Write flow records of a running collector to a file
+    #[command(subcommand, after_help = "Example:\n  rgz-netflow export csv --period 1h --out flows.csv")]
+    Export(ask::Export),
     /// Send synthetic flows whose totals are exactly known
     #[command(
         after_help = "Example:\n  rgz-netflow generate --rate 1000 --duration 10s --write-subscribers subscribers.csv"
     )]
     Generate(generate::Options),
+    /// Ask a running collector for sums by any keys and time steps
+    #[command(after_help = "Example:\n  rgz-netflow query --by direction --interval 1h --period 24h")]
+    Query(ask::QueryOptions),
+    /// Send the flow exports of a capture again
+    #[command(after_help = "Example:\n  rgz-netflow replay exports.pcap --speed 10 --shift-to-now")]
+    Replay(replay::Options),
+    /// Print a [[sink]] table of a kind, every key with its default
+    #[command(after_help = "Example:\n  rgz-netflow sample parquet >> pipeline.toml")]
+    Sample(sample::Options),
+    /// Ask a running collector for the addresses with the most bytes
+    #[command(after_help = "Example:\n  rgz-netflow top --period 1h --filter 'dst port 443'")]
+    Top(ask::TopOptions),
 }
 
 /// Reads the arguments, does what they say, gives the exit code.
 pub fn main() -> ExitCode {
     let command = Command::parse();
+    let common = &command.common;
     let done = match command.action {
+        Action::Check => common.load().and_then(|settings| check::run(&settings)),
+        Action::Config => common.load().map(|settings| config::run(&settings)),
+        Action::Export(export) => ask::export(&export),
         Action::Generate(options) => generate::run(&options),
+        Action::Query(options) => ask::query(&options),
+        Action::Replay(options) => replay::run(&options),
+        Action::Sample(options) => sample::run(&options),
+        Action::Top(options) => ask::top(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("rgz-netflow: {failure}");
+            // Several lines are several problems; each stands on its own.
+            failure.0.lines().for_each(|line| eprintln!("rgz-netflow: {line}"));
             ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        let mut command = Command::command();
+        command.build();
+        for command in std::iter::once(&command).chain(command.get_subcommands().filter(|c| c.get_name() != "help")) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example:\n  "), "{}", command.get_name());
+            assert!(command.get_about().is_some(), "{}", command.get_name());
         }
     }
 }

@@ -1,0 +1,117 @@
+//! HTTP to a running collector.
+
+use std::io::Read;
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::Agent;
+
+use super::Failure;
+
+/// Time to reach the collector; a collector that runs answers at once.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// Environment variable with the token when no flag gives one.
+const TOKEN_VARIABLE: &str = "NETFLOW_TOKEN";
+
+/// A collector's API.
+#[derive(Debug)]
+pub struct Client {
+    agent: Agent,
+    url: String,
+    token: Option<String>,
+}
+
+impl Client {
+    /// For the collector at this URL. The token comes from the flag or from `NETFLOW_TOKEN`.
+    ///
+    /// # Errors
+    /// A URL that is not `http://...`.
+    pub fn new(url: &str, token: Option<&str>) -> Result<Self, Failure> {
+        let url = url.trim_end_matches('/');
+        if !url.starts_with("http://") {
+            return Err(Failure::new(format!("{url:?} is no address of a collector, like http://127.0.0.1:9100")));
+        }
+        let config = Agent::config_builder().timeout_connect(Some(CONNECT_TIME_MAX)).http_status_as_error(false);
+        let token = token.map(str::to_owned).or_else(|| std::env::var(TOKEN_VARIABLE).ok());
+        let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+        Ok(Self { agent: config.build().into(), url: url.to_owned(), token })
+    }
+
+    /// Asks for JSON.
+    ///
+    /// # Errors
+    /// A collector that cannot be reached, or its own error with what is allowed.
+    pub fn get(&self, path: &str, parameters: &[(&str, String)]) -> Result<Value, Failure> {
+        let mut answer = self.call(path, parameters)?;
+        answer.body_mut().with_config().limit(u64::MAX).read_json().map_err(|e| self.unreadable(&e))
+    }
+
+    /// Asks for a stream of bytes.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub fn stream(&self, path: &str, parameters: &[(&str, String)]) -> Result<impl Read + use<>, Failure> {
+        Ok(self.call(path, parameters)?.into_body().into_with_config().limit(u64::MAX).reader())
+    }
+
+    /// Sends bytes and reads JSON.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub fn post(&self, path: &str, parameters: &[(&str, String)], body: &[u8]) -> Result<Value, Failure> {
+        let mut request = self.agent.post(format!("{}{path}", self.url));
+        for (name, value) in parameters {
+            request = request.query(name, value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.header("content-type", "application/octet-stream");
+        let mut answer = self.checked(request.send(body).map_err(|e| self.unreachable(&e))?)?;
+        answer.body_mut().read_json().map_err(|e| self.unreadable(&e))
+    }
+
+    fn call(&self, path: &str, parameters: &[(&str, String)]) -> Result<ureq::http::Response<ureq::Body>, Failure> {
+        let mut request = self.agent.get(format!("{}{path}", self.url));
+        for (name, value) in parameters {
+            request = request.query(name, value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.checked(request.call().map_err(|e| self.unreachable(&e))?)
+    }
+
+    /// The answer, or the sentence of an answer that is an error.
+    fn checked(
+        &self,
+        mut answer: ureq::http::Response<ureq::Body>,
+    ) -> Result<ureq::http::Response<ureq::Body>, Failure> {
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let body: Value = answer.body_mut().read_json().unwrap_or_default();
+        let mut sentence = match body["error"].as_str() {
+            Some(error) => error.to_owned(),
+            None => format!("{} answered {status}", self.url),
+        };
+        for (part, words) in [("parameter", "parameter"), ("allowed", "allowed"), ("remedy", "remedy")] {
+            if let Some(text) = body[part].as_str().filter(|text| !text.is_empty()) {
+                sentence += &format!("; {words}: {text}");
+            }
+        }
+        if status.as_u16() == 401 && self.token.is_none() {
+            sentence += &format!("; give a token with --token or {TOKEN_VARIABLE}");
+        }
+        Err(Failure::new(sentence))
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        Failure::new(format!("no collector answers at {}: {error}", self.url))
+    }
+
+    fn unreadable(&self, error: &ureq::Error) -> Failure {
+        Failure::new(format!("the answer of {} cannot be read: {error}", self.url))
+    }
+}
