@@ -195,6 +195,14 @@ impl Enrichment {
         }
     }
 
+    /// Puts a table of a test's own in use.
+    #[cfg(test)]
+    pub(super) fn publish(&self, mut builder: super::table::Builder) {
+        builder.customer("10.0.0.0/8".parse().unwrap());
+        let apps = super::app::Apps::builtin(&self.names).unwrap();
+        self.table.store(Arc::new(builder.build(1, self.names.clone(), apps, Default::default()).unwrap()));
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

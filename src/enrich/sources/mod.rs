@@ -9,6 +9,8 @@ mod ports;
 mod rows;
 mod sites;
 mod subscribers;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -5,6 +5,8 @@
 
 mod codes;
 mod places;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
