@@ -34,6 +34,12 @@ macro_rules! flow_columns {
                 $(self.$name.append_rows(&other.$name, rows);)*
             }
 
+            /// Keeps the rows for which `keep` says so; all columns and `keep` are of one length. Stream progress and sources
+            /// stay as they are.
+            pub fn retain(&mut self, keep: &[bool]) {
+                $(self.$name.retain(keep);)*
+            }
+
             /// The column of a field.
             pub fn column(&self, field: Field) -> ColumnRef<'_> {
                 match field { $(Field::$variant => ColumnRef::$repr(&self.$name),)* }

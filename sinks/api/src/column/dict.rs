@@ -128,6 +128,11 @@ impl<T: DictValue> Dict<T> {
         }
     }
 
+    /// Keeps the rows for which `keep` says so; rows beyond `keep` go. The table stays.
+    pub fn retain(&mut self, keep: &[bool]) {
+        super::plain::retain(&mut self.codes, keep);
+    }
+
     /// Appends `rows` null rows.
     pub fn push_nulls(&mut self, rows: usize) {
         self.push_code_repeated(0, rows);

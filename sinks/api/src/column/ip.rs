@@ -133,6 +133,14 @@ impl IpColumn {
         }
     }
 
+    /// Keeps the rows for which `keep` says so; rows beyond `keep` go.
+    pub fn retain(&mut self, keep: &[bool]) {
+        match &mut self.rows {
+            Rows::V4(rows) => rows.retain(keep),
+            Rows::Wide(rows) => rows.retain(keep),
+        }
+    }
+
     fn widen(&mut self) {
         if let Rows::V4(narrow) = &self.rows {
             let mut wide = Column::with_capacity(narrow.len() + 1);

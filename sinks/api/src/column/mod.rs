@@ -28,6 +28,17 @@ impl Validity {
         self.present.clear();
     }
 
+    fn retain(&mut self, keep: &[bool]) {
+        let kept = keep.iter().take(self.len).filter(|keep| **keep).count();
+        if self.present.is_empty() {
+            self.nulls = if self.nulls == 0 { 0 } else { kept };
+        } else {
+            plain::retain(&mut self.present, keep);
+            self.nulls = self.present.iter().filter(|present| **present == 0).count();
+        }
+        self.len = kept;
+    }
+
     fn all_null(&self) -> bool {
         self.nulls == self.len
     }

@@ -158,6 +158,13 @@ impl<T: Copy + Default> Column<T> {
         }
     }
 
+    /// Keeps the rows for which `keep` says so; rows beyond `keep` go.
+    pub fn retain(&mut self, keep: &[bool]) {
+        retain(&mut self.values, keep);
+        self.validity.retain(keep);
+        self.normalise();
+    }
+
     /// Keeps the invariant: validity only while rows differ, no values when all are null.
     fn normalise(&mut self) {
         if self.validity.nulls == 0 {
@@ -179,12 +186,36 @@ impl<T: Copy + Default> Column<T> {
     }
 }
 
+/// Keeps the values for which `keep` says so, in order.
+pub(super) fn retain<T>(values: &mut Vec<T>, keep: &[bool]) {
+    let mut kept = 0;
+    for (row, _) in keep.iter().enumerate().take(values.len()).filter(|(_, keep)| **keep) {
+        values.swap(kept, row);
+        kept += 1;
+    }
+    values.truncate(kept);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn keeps_what_is_to_be_kept(rows in prop::collection::vec((prop::option::of(any::<u16>()), any::<bool>()), 0..20)) {
+            let mut column = Column::default();
+            rows.iter().for_each(|(row, _)| column.push(*row));
+            let keep: Vec<_> = rows.iter().map(|(_, keep)| *keep).collect();
+            column.retain(&keep);
+            let want: Vec<_> = rows.iter().filter(|(_, keep)| *keep).map(|(row, _)| *row).collect();
+            let got: Vec<_> = (0..column.len()).map(|row| column.get(row)).collect();
+            prop_assert_eq!(&got, &want);
+            prop_assert_eq!(column.null_count(), want.iter().filter(|v| v.is_none()).count());
+            prop_assert_eq!(column.values().is_empty(), column.all_null());
+            prop_assert_eq!(column.validity().is_some(), column.null_count() > 0 && !column.all_null());
+        }
+
         #[test]
         fn holds_what_was_extended(before in prop::collection::vec(prop::option::of(any::<u16>()), 0..6), rows in prop::collection::vec(prop::option::of(any::<u16>()), 0..20)) {
             let mut column = Column::default();
