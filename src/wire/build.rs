@@ -42,6 +42,17 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// A whole datagram of these records; those beyond a count of 65,535 are left out. Empty when the version is not 1, 5 or 7.
+pub fn datagram(header: &Header, records: &[FlowRecord]) -> Vec<u8> {
+    let Some((header_bytes, record_bytes)) = lengths(header.version) else { return Vec::new() };
+    let mut bytes = vec![0; header_bytes + records.len() * record_bytes];
+    let Some(mut builder) = Builder::new(&mut bytes, header) else { return Vec::new() };
+    records.iter().take_while(|record| builder.push(record)).for_each(drop);
+    let length = builder.finish();
+    bytes.truncate(length);
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ mod build;
 mod header;
 mod record;
 
-pub use build::Builder;
+pub use build::{Builder, datagram};
 pub use header::Header;
 pub use record::FlowRecord;
 

@@ -1,0 +1,377 @@
+//! Framing: allow-list, version and header check, sequence accounting, one [`Frame`] per well-formed datagram.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+
+use super::config::Protocol;
+use super::sequence::{JUMP_MAX, Numbering, Sequence, Step};
+use super::slab::{Frame, Slab, SlabStream};
+use crate::flow::{Addr, StreamProgress};
+use crate::telemetry::ledger::{Account, Ledger};
+use crate::wire::{self, Header};
+
+/// Streams that one framer follows; the idlest go when more come. Spoofed sources cannot fill the memory.
+pub const STREAMS_MAX: usize = 8192;
+/// Part of the streams that goes at once, so that a flood of new ones pays for one sweep in many.
+const STREAMS_EVICTED: usize = STREAMS_MAX / 8;
+/// Accounts of exporters without a well-formed datagram that one framer remembers.
+const STRANGERS_MAX: usize = 1024;
+
+/// Identity of an export stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamKey {
+    /// The exporter's address.
+    pub exporter: Addr,
+    /// The exporter's UDP source port.
+    pub source_port: u16,
+    /// Export protocol version.
+    pub version: u8,
+    /// Engine type and id (v5).
+    pub source_id: u32,
+}
+
+/// Where the streams stood when the collector last stopped: the number expected next, by stream.
+#[derive(Debug, Default)]
+pub struct Restored(Mutex<HashMap<StreamKey, u32>>);
+
+impl Restored {
+    /// From what the log and the state store remember.
+    pub fn new(streams: impl IntoIterator<Item = (StreamKey, u32)>) -> Self {
+        Self(Mutex::new(streams.into_iter().collect()))
+    }
+
+    fn take(&self, key: &StreamKey) -> Option<u32> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key)
+    }
+}
+
+/// Who may send what. Replaced as a whole on reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Empty = everybody.
+    allow: Vec<IpNet>,
+    protocols: Vec<Protocol>,
+}
+
+impl Admission {
+    /// From the configuration's lists.
+    pub fn new(allow: &[IpNet], protocols: &[Protocol]) -> Self {
+        Self { allow: allow.to_vec(), protocols: protocols.to_vec() }
+    }
+
+    fn allows(&self, exporter: Addr) -> bool {
+        self.allow.is_empty() || self.allow.iter().any(|net| net.contains(&exporter.to_ip()))
+    }
+
+    fn accepts(&self, version: u16) -> bool {
+        self.protocols.iter().any(|protocol| protocol.version() == version)
+    }
+}
+
+/// Why a datagram was dropped whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reject {
+    /// Shorter than the header of its version.
+    #[error("shorter than its header")]
+    Malformed,
+    /// A version that is unknown or not accepted.
+    #[error("version {0} is not accepted")]
+    UnknownVersion(u16),
+    /// The exporter is not on the allow-list.
+    #[error("the exporter is not on the allow-list")]
+    NotAllowed,
+}
+
+#[derive(Debug)]
+struct Stream {
+    account: Arc<Account>,
+    /// `None` for versions without numbers.
+    sequence: Option<Sequence>,
+    last_seen_ms: i64,
+    /// Its entry in the slab with this serial.
+    slab_serial: u64,
+    slab_index: u32,
+    /// Units of dropped slabs, booked as gap in the next progress.
+    carried_gap: u32,
+}
+
+/// Frames the datagrams of one socket, one injector or one test. Not shared: order within a stream is all.
+#[derive(Debug)]
+pub struct Framer {
+    streams: hashbrown::HashMap<StreamKey, Stream, foldhash::fast::RandomState>,
+    strangers: HashMap<Addr, Arc<Account>>,
+    ledger: Arc<Ledger>,
+    restored: Arc<Restored>,
+    admission: Arc<ArcSwap<Admission>>,
+    admitted: Arc<Admission>,
+    slab_serial: u64,
+    holes_open: bool,
+}
+
+impl Framer {
+    /// A framer that knows no stream yet.
+    pub fn new(ledger: Arc<Ledger>, admission: Arc<ArcSwap<Admission>>, restored: Arc<Restored>) -> Self {
+        let admitted = admission.load_full();
+        Self {
+            streams: hashbrown::HashMap::default(),
+            strangers: HashMap::new(),
+            ledger,
+            restored,
+            admission,
+            admitted,
+            slab_serial: 1,
+            holes_open: false,
+        }
+    }
+
+    /// To be called now and then (the receivers do after each `recvmmsg`): takes over a changed allow-list, gives up holes
+    /// that waited long enough.
+    pub fn tick(&mut self, now_ms: i64) {
+        if !std::ptr::eq(Arc::as_ptr(&self.admission.load()), Arc::as_ptr(&self.admitted)) {
+            self.admitted = self.admission.load_full();
+            let admitted = &self.admitted;
+            self.streams.retain(|key, _| admitted.allows(key.exporter) && admitted.accepts(u16::from(key.version)));
+        }
+        if self.holes_open {
+            self.holes_open = false;
+            for stream in self.streams.values_mut() {
+                if let Some(sequence) = stream.sequence.as_mut().filter(|sequence| sequence.has_holes()) {
+                    stream.account.sequence_gap.add(sequence.expire(now_ms));
+                    self.holes_open |= sequence.has_holes();
+                }
+            }
+        }
+    }
+
+    /// Frames one datagram into the slab, which has room for it; gives the number of records it holds.
+    ///
+    /// # Errors
+    /// Why the datagram was dropped; it is counted.
+    pub fn push(
+        &mut self,
+        slab: &mut Slab,
+        exporter: Addr,
+        source_port: u16,
+        received_at_ms: i64,
+        datagram: &[u8],
+    ) -> Result<u16, Reject> {
+        let header = match Header::parse(datagram) {
+            Some(header) if self.admitted.accepts(header.version) => header,
+            _ => return Err(self.reject(exporter, received_at_ms, datagram)),
+        };
+        let key = StreamKey { exporter, source_port, version: header.version as u8, source_id: header.source_id() };
+        let stream = match self.streams.get_mut(&key) {
+            Some(stream) => stream,
+            None => {
+                let stream = self.open_stream(key, &header, received_at_ms, datagram)?;
+                self.streams.entry(key).or_insert(stream)
+            }
+        };
+        let records = stream.frame(key, &header, received_at_ms, datagram, (slab, self.slab_serial));
+        self.holes_open |= stream.sequence.as_ref().is_some_and(Sequence::has_holes);
+        Ok(records)
+    }
+
+    /// The slab that was filled goes to the workers; the next datagram begins another.
+    pub fn slab_sent(&mut self) {
+        self.slab_serial += 1;
+    }
+
+    /// The slab that was filled is dropped because the queue is full: counts what was in it.
+    pub fn slab_dropped(&mut self, slab: &Slab) {
+        self.slab_serial += 1;
+        for SlabStream { progress, account } in slab.streams() {
+            account.queue_full_datagrams.add(u64::from(progress.datagrams));
+            account.queue_full_flows.add(u64::from(progress.flows));
+            let key = StreamKey {
+                exporter: progress.exporter,
+                source_port: progress.source_port,
+                version: progress.version,
+                source_id: progress.source_id,
+            };
+            if let Some(stream) = self.streams.get_mut(&key) {
+                let units = progress.sequence_units.wrapping_add(progress.gap);
+                stream.carried_gap = stream.carried_gap.wrapping_add(units);
+            }
+        }
+    }
+
+    /// The end: what still waits in holes is lost.
+    pub fn finish(&mut self) {
+        for stream in self.streams.values_mut() {
+            stream.finish();
+        }
+        self.holes_open = false;
+    }
+
+    /// Streams followed.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    fn open_stream(&mut self, key: StreamKey, header: &Header, now_ms: i64, datagram: &[u8]) -> Result<Stream, Reject> {
+        if !self.admitted.allows(key.exporter) {
+            return Err(self.reject(key.exporter, now_ms, datagram));
+        }
+        if self.streams.len() >= STREAMS_MAX {
+            self.evict();
+        }
+        self.strangers.remove(&key.exporter);
+        let account = self.ledger.account(key.exporter.to_ip());
+        if account.first_seen_ms.get() == 0 {
+            account.first_seen_ms.set(now_ms);
+        }
+        if let Some(expected) = self.restored.take(&key).filter(|_| header.has_sequence()) {
+            let ahead = header.sequence.wrapping_sub(expected) as i32;
+            if (1..=JUMP_MAX).contains(&ahead) {
+                account.lost_in_crash.add(ahead as u64);
+            }
+        }
+        Ok(Stream { account, sequence: None, last_seen_ms: now_ms, slab_serial: 0, slab_index: 0, carried_gap: 0 })
+    }
+
+    /// Drops the streams that were idle longest.
+    fn evict(&mut self) {
+        let mut seen: Vec<i64> = self.streams.values().map(|stream| stream.last_seen_ms).collect();
+        let (_, cutoff, _) = seen.select_nth_unstable(STREAMS_EVICTED);
+        let (cutoff, mut left) = (*cutoff, STREAMS_EVICTED);
+        self.streams.retain(|_, stream| {
+            let goes = stream.last_seen_ms <= cutoff && left > 0;
+            if goes {
+                left -= 1;
+                stream.finish();
+            }
+            !goes
+        });
+    }
+
+    /// Counts a datagram that is dropped whole, and says why.
+    pub(super) fn reject(&mut self, exporter: Addr, now_ms: i64, datagram: &[u8]) -> Reject {
+        let allowed = self.admitted.allows(exporter);
+        // Whoever is not allowed gets no account: spoofed sources would use up those of real exporters.
+        let owner = if allowed { exporter } else { Addr::from(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) };
+        if self.strangers.len() >= STRANGERS_MAX {
+            self.strangers.clear();
+        }
+        let ledger = &self.ledger;
+        let account = self.strangers.entry(owner).or_insert_with(|| ledger.account(owner.to_ip()));
+        account.datagrams.add(1);
+        account.datagram_bytes.add(datagram.len() as u64);
+        account.last_seen_ms.set(now_ms);
+        let version = datagram.get(..2).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
+        if !allowed {
+            account.not_allowed.add(1);
+            Reject::NotAllowed
+        } else if datagram.len() >= 2 && (wire::lengths(version).is_none() || !self.admitted.accepts(version)) {
+            account.unknown_version.add(1);
+            Reject::UnknownVersion(version)
+        } else {
+            account.malformed.add(1);
+            Reject::Malformed
+        }
+    }
+}
+
+impl Stream {
+    /// Frames one datagram into the slab with this serial; gives the records it holds.
+    fn frame(
+        &mut self,
+        key: StreamKey,
+        header: &Header,
+        received_at_ms: i64,
+        datagram: &[u8],
+        (slab, slab_serial): (&mut Slab, u64),
+    ) -> u16 {
+        let step = self.observe(header, received_at_ms);
+        let (records, used_bytes) = self.account_for(header, datagram.len(), received_at_ms);
+        if self.slab_serial != slab_serial {
+            self.slab_serial = slab_serial;
+            self.slab_index = slab.add_stream(self.begin_progress(key, header));
+        }
+        slab.touch(received_at_ms);
+        if let Some(entry) = slab.streams_mut().get_mut(self.slab_index as usize) {
+            let progress = &mut entry.progress;
+            progress.next_sequence = self.sequence.as_ref().map_or(0, Sequence::next);
+            progress.sequence_units = progress.sequence_units.wrapping_add(step.units);
+            progress.gap = progress.gap.wrapping_add(step.gap);
+            progress.datagrams += 1;
+            progress.flows += u32::from(records);
+        }
+        if records > 0 {
+            let frame = Frame { offset: 0, stream: self.slab_index, header: *header, records, received_at_ms };
+            slab.add(frame, &datagram[..used_bytes]);
+        }
+        records
+    }
+
+    fn observe(&mut self, header: &Header, now_ms: i64) -> Step {
+        self.last_seen_ms = now_ms;
+        if !header.has_sequence() {
+            return Step::default();
+        }
+        let Some(sequence) = &mut self.sequence else {
+            self.sequence = Some(Sequence::new(header));
+            return Step { units: u32::from(header.count), ..Step::default() };
+        };
+        let before = sequence.numbering();
+        let step = sequence.observe(header, now_ms);
+        if step != (Step { units: step.units, ..Step::default() }) {
+            self.account.sequence_gap.add(step.lost);
+            self.account.reordered.add(u64::from(step.reordered));
+            self.account.restarts.add(u64::from(step.restarted));
+        }
+        if sequence.numbering() != before {
+            let counts_datagrams = sequence.numbering() == Numbering::Datagrams;
+            self.account.sequence_counts_datagrams.set(i64::from(counts_datagrams));
+        }
+        step
+    }
+
+    /// Counts a well-formed datagram; gives the records it holds and the bytes that header and records take.
+    fn account_for(&self, header: &Header, length: usize, now_ms: i64) -> (u16, usize) {
+        let (header_bytes, record_bytes) = wire::lengths(header.version).unwrap_or((length, 1));
+        let room = length.saturating_sub(header_bytes) / record_bytes;
+        let records = room.min(usize::from(header.count)) as u16;
+        let account = &*self.account;
+        account.datagrams.add(1);
+        account.datagram_bytes.add(length as u64);
+        account.flows.add(u64::from(header.count));
+        account.last_seen_ms.set(now_ms);
+        account.version.set(i64::from(header.version));
+        if records < header.count {
+            account.torn_flows.add(u64::from(header.count - records));
+        }
+        let used_bytes = header_bytes + usize::from(records) * record_bytes;
+        if length > used_bytes && records == header.count {
+            account.long_datagrams.add(1);
+        }
+        (records, used_bytes)
+    }
+
+    fn begin_progress(&mut self, key: StreamKey, header: &Header) -> SlabStream {
+        let progress = StreamProgress {
+            exporter: key.exporter,
+            source_port: key.source_port,
+            version: key.version,
+            source_id: key.source_id,
+            has_sequence: header.has_sequence(),
+            first_sequence: header.sequence,
+            next_sequence: 0,
+            sequence_units: 0,
+            gap: std::mem::take(&mut self.carried_gap),
+            datagrams: 0,
+            flows: 0,
+        };
+        SlabStream { progress, account: self.account.clone() }
+    }
+
+    fn finish(&mut self) {
+        if let Some(sequence) = &mut self.sequence {
+            self.account.sequence_gap.add(sequence.finish());
+        }
+    }
+}
