@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::flow::Uuid;
 use crate::flow::sink::KeyError;
 
-use super::config::{Config, Role, decode_sha256};
+use super::config::{Config, Role, TokenConfig, decode_sha256};
 use super::error::ApiError;
 
 /// Fewest characters of a token in a file: shorter ones can be guessed.
@@ -54,6 +54,8 @@ impl Needs {
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
+    /// Name of the token, for the log.
+    pub name: String,
     /// What it may do.
     pub role: Role,
     /// Only flows of this reseller.
@@ -80,7 +82,7 @@ impl Tokens {
                 None => decode_sha256(&token.sha256).ok_or_else(|| "is no SHA-256".to_owned()),
             };
             match sum {
-                Ok(sum) => tokens.push((sum, Access { role: token.role, reseller: token.reseller_id })),
+                Ok(sum) => tokens.push((sum, access_of(token))),
                 Err(problem) => {
                     let key = if token.file.is_some() { "file" } else { "sha256" };
                     problems.push(KeyError { key: format!("token[{index}].{key}"), problem });
@@ -101,7 +103,7 @@ impl Tokens {
     /// 401 without a token that is known, 403 when its role does not suffice.
     pub fn access(&self, needs: Needs, headers: &HeaderMap) -> Result<Access, ApiError> {
         if self.tokens.is_empty() || needs == Needs::Nothing {
-            return Ok(Access { role: Role::Admin, reseller: None });
+            return Ok(Access { name: "anyone".into(), role: Role::Admin, reseller: None });
         }
         let unauthorized = |why: &str| ApiError::new(StatusCode::UNAUTHORIZED, why);
         let header = headers
@@ -132,6 +134,10 @@ impl Tokens {
     }
 }
 
+fn access_of(token: &TokenConfig) -> Access {
+    Access { name: token.name.clone(), role: token.role, reseller: token.reseller_id }
+}
+
 fn bearer(header: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = header.split_at_checked("Bearer ".len())?;
     (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.trim_ascii().is_empty()).then(|| token.trim_ascii())
@@ -158,7 +164,6 @@ fn hash_of_file(path: &Path) -> Result<[u8; 32], String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::TokenConfig;
     use super::*;
 
     fn headers(value: &str) -> HeaderMap {

@@ -27,9 +27,11 @@ pub struct Config {
     pub without_tokens: String,
     /// Whether `/metrics` is served.
     pub metrics: bool,
-    /// Port that serves `/metrics` and `/healthz` only, without a token, on the address of `listen`; 0 = none. The port
-    /// of `listen` means that one listener serves all.
+    /// Port that serves `/metrics` and `/healthz` only, without a token; 0 = none. The port of `listen` means that one
+    /// listener serves all.
     pub metrics_port: u16,
+    /// IP address of that port; empty takes the address of `listen`.
+    pub metrics_address: String,
     /// Time that one question may take, ms. Longer ones are answered 504.
     #[serde(rename = "query_time_max", with = "units::duration_ms")]
     pub query_time_max_ms: u64,
@@ -38,6 +40,8 @@ pub struct Config {
     pub export_time_max_ms: u64,
     /// Questions answered at the same time; more wait for a moment, then are answered 503.
     pub queries_max: usize,
+    /// Exports of flow records at the same time; more wait for a moment, then are answered 503.
+    pub exports_max: usize,
     /// Open connections; more wait to be accepted.
     pub connections_max: usize,
     /// Size of a request's body, bytes.
@@ -58,9 +62,11 @@ impl Default for Config {
             without_tokens: String::new(),
             metrics: true,
             metrics_port: 0,
+            metrics_address: String::new(),
             query_time_max_ms: 30_000,
             export_time_max_ms: 600_000,
             queries_max: 4,
+            exports_max: 2,
             connections_max: 256,
             body_bytes_max: 16 << 20,
             client_time_max_ms: 30_000,
@@ -126,11 +132,18 @@ impl Config {
     /// The second address, when metrics have a port of their own.
     ///
     /// # Errors
-    /// As for [`Config::listen_addr`].
+    /// As for [`Config::listen_addr`]; a `metrics_address` that is no IP address.
     pub fn metrics_addr(&self) -> Result<Option<SocketAddr>, KeyError> {
         let listen = self.listen_addr()?;
         let own = self.metrics && self.metrics_port != 0 && self.metrics_port != listen.port();
-        Ok(own.then(|| SocketAddr::new(listen.ip(), self.metrics_port)))
+        let ip = match &*self.metrics_address {
+            "" => listen.ip(),
+            text => text.parse().map_err(|_| KeyError {
+                key: "metrics_address".into(),
+                problem: format!("{text:?} is no IP address, such as 0.0.0.0 or ::"),
+            })?,
+        };
+        Ok(own.then(|| SocketAddr::new(ip, self.metrics_port)))
     }
 
     /// Every problem of the table, without looking at files.
@@ -150,6 +163,11 @@ impl Config {
             }
             Ok(_) => {}
         }
+        if let Err(error) = self.metrics_addr()
+            && error.key != "listen"
+        {
+            problem(error.key, error.problem);
+        }
         if !self.without_tokens.is_empty() && self.without_tokens != OPEN_TO_EVERYONE {
             problem("without_tokens".into(), format!("must be empty or \"{OPEN_TO_EVERYONE}\""));
         }
@@ -158,6 +176,7 @@ impl Config {
             ("export_time_max", self.export_time_max_ms),
             ("client_time_max", self.client_time_max_ms),
             ("queries_max", self.queries_max as u64),
+            ("exports_max", self.exports_max as u64),
             ("connections_max", self.connections_max as u64),
             ("body_bytes_max", self.body_bytes_max),
         ] {
@@ -265,6 +284,10 @@ mod tests {
         assert_eq!(config.query_time_max_ms, 10_000);
         assert_eq!(config.token[0].role, Role::Admin);
         assert_eq!(config.metrics_addr().unwrap(), Some("127.0.0.1:9108".parse().unwrap()));
+        let wide = Config { metrics_address: "::".into(), ..config.clone() };
+        assert_eq!(wide.metrics_addr().unwrap(), Some("[::]:9108".parse().unwrap()));
+        let wrong = Config { metrics_address: "host".into(), ..config };
+        assert_eq!(keys(&wrong), ["metrics_address"]);
         assert!(toml::from_str::<Config>("lisen = 1").is_err());
     }
 }

@@ -69,6 +69,10 @@ fn operation(route: &Route, schemas: &mut Schemas, error: &Value) -> Value {
         responses.insert("504".into(), fails("Not answered within the time allowed."));
         responses.insert("501".into(), fails("The store cannot answer this; the body says why and the remedy."));
     }
+    if route.method == Method::Post {
+        responses.insert("413".into(), fails("The body is too long."));
+        responses.insert("422".into(), fails("What was sent or read has problems; nothing was changed."));
+    }
     let parameters: Vec<_> = route.params.iter().copied().flatten().map(parameter).collect();
     let id = route.path.trim_start_matches("/api/v1/netflow/").replace(['/', '{', '}', '.'], "_");
     let mut operation = json!({

@@ -17,6 +17,7 @@ use super::auth::Tokens;
 use super::collector::Collector;
 use super::config::Config;
 use super::error::{ApiError, RETRY_AFTER_S};
+use super::route::Work;
 
 /// How long a question waits for its turn before it is answered 503.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -35,7 +36,8 @@ pub struct Endpoint {
     pub tokens: Tokens,
     /// When the endpoint was made, ms since the Unix epoch: since when the ledger counts.
     pub started_ms: i64,
-    turns: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
     emitted_ms: AtomicI64,
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
     turned_away: AtomicU64,
@@ -57,7 +59,8 @@ impl Endpoint {
         }
         Ok(Self {
             started_ms: collector.now_ms(),
-            turns: Arc::new(Semaphore::new(config.queries_max.min(Semaphore::MAX_PERMITS))),
+            questions: Arc::new(Semaphore::new(config.queries_max.min(Semaphore::MAX_PERMITS))),
+            exports: Arc::new(Semaphore::new(config.exports_max.min(Semaphore::MAX_PERMITS))),
             emitted_ms: AtomicI64::new(i64::MIN),
             requests: Mutex::default(),
             turned_away: AtomicU64::new(0),
@@ -67,19 +70,29 @@ impl Endpoint {
         })
     }
 
-    /// A turn to work on a question; given back when dropped.
+    /// A turn to work on a question or an export, given back when dropped. Other work needs none.
     ///
     /// # Errors
     /// 503 when none becomes free soon.
-    pub async fn turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        match tokio::time::timeout(TURN_WAIT_MAX, self.turns.clone().acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
+    pub async fn turn(&self, work: Work) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
+        let (turns, max, what) = match work {
+            Work::Inline | Work::Thread => return Ok(None),
+            Work::Question => (&self.questions, self.config.queries_max, "questions"),
+            Work::Export => (&self.exports, self.config.exports_max, "exports"),
+        };
+        match tokio::time::timeout(TURN_WAIT_MAX, turns.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Some(permit)),
             _ => {
                 self.turned_away.fetch_add(1, Relaxed);
-                let max = self.config.queries_max;
-                Err(ApiError::busy(format!("{max} questions are being answered already"), RETRY_AFTER_S))
+                Err(ApiError::busy(format!("{max} {what} are being answered already"), RETRY_AFTER_S))
             }
         }
+    }
+
+    /// How long the work on a request may take.
+    pub fn patience(&self, work: Work) -> Duration {
+        let ms = if work == Work::Export { self.config.export_time_max_ms } else { self.config.query_time_max_ms };
+        Duration::from_millis(ms)
     }
 
     /// Has sums emitted that a question about this range could miss.
@@ -109,8 +122,13 @@ impl Endpoint {
             let labels = [("route", route), ("status", &*status.to_string())];
             out.counter("netflow_http_requests_total", "Requests answered.", &labels, count);
         }
-        let running = self.config.queries_max.saturating_sub(self.turns.available_permits());
-        out.gauge("netflow_http_questions_running", "Questions being answered.", &[], running as f64);
+        for (kind, turns, max) in
+            [("question", &self.questions, self.config.queries_max), ("export", &self.exports, self.config.exports_max)]
+        {
+            let running = max.saturating_sub(turns.available_permits());
+            let help = "Questions and exports being answered.";
+            out.gauge("netflow_http_questions_running", help, &[("kind", kind)], running as f64);
+        }
         let away = self.turned_away.load(Relaxed);
         out.counter("netflow_http_turned_away_total", "Questions turned away for load.", &[], away);
         let up_s = (self.collector.now_ms() - self.started_ms) as f64 / SECOND_MS as f64;

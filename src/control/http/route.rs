@@ -94,6 +94,8 @@ pub enum Work {
     Thread,
     /// The same, when its turn comes: the number of questions at a time is bounded.
     Question,
+    /// The same, with turns and time of its own: an export must not keep questions waiting.
+    Export,
 }
 
 /// One request, checked.
@@ -112,7 +114,7 @@ pub struct Call {
     pub headers: HeaderMap,
     /// Its body; empty for GET.
     pub body: Bytes,
-    /// Its turn, for routes that work as [`Work::Question`].
+    /// Its turn, for routes that work as [`Work::Question`] or [`Work::Export`].
     pub turn: Option<OwnedSemaphorePermit>,
 }
 
@@ -149,15 +151,15 @@ impl Route {
         if self.scope == Scope::Refused && access.reseller.is_some() {
             return Err(ApiError::forbidden("this cannot be limited to one reseller, as the token is"));
         }
+        if self.needs == Needs::Admin && self.method == Method::Post {
+            tracing::info!("{} asked for by {} from {}", self.path, access.name, peer.addr);
+        }
         let mut pairs = path_params;
         pairs.extend(query_pairs(&head.uri)?);
         let params = Params::read(self.params, pairs)?;
         let body = self.read_body(&endpoint, body).await?;
-        let turn = match self.work {
-            Work::Question => Some(endpoint.turn().await?),
-            Work::Inline | Work::Thread => None,
-        };
-        let patience = Duration::from_millis(endpoint.config.query_time_max_ms) + GRACE;
+        let turn = endpoint.turn(self.work).await?;
+        let patience = endpoint.patience(self.work) + GRACE;
         let working = peer.work();
         let call = Call { endpoint, params, access, peer: peer.addr, working, headers: head.headers, body, turn };
         let handler = self.handler;
@@ -193,9 +195,9 @@ impl Route {
 }
 
 impl Call {
-    /// When a question of this request has to end.
-    pub fn deadline(&self) -> Instant {
-        Instant::now() + Duration::from_millis(self.endpoint.config.query_time_max_ms)
+    /// When work on this request that begins now has to end.
+    pub fn deadline(&self, work: Work) -> Instant {
+        Instant::now() + self.endpoint.patience(work)
     }
 }
 

@@ -228,7 +228,8 @@ pub static ROUTES: &[Route] = &[
         method: Method::Get,
         path: "/api/v1/netflow/flows.csv",
         summary: "Flow records as CSV",
-        about: "Streamed, in no order. A connection that ends without the end of the chunks means that the export is not whole.",
+        about: "Streamed, in no order. A connection that ends without the end of the chunks means that the export is not \
+                whole. The header X-Netflow-Note says when a part of the range has expired.",
         needs: Needs::Read,
         scope: Scope::Filtered,
         params: &[
@@ -252,7 +253,7 @@ pub static ROUTES: &[Route] = &[
         ],
         body: None,
         answer: AnswerKind::Text(&["text/csv"]),
-        work: Work::Question,
+        work: Work::Export,
         handler: flows_csv::answer,
     },
     Route {

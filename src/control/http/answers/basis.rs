@@ -11,7 +11,7 @@ use crate::flow::time::rfc3339;
 use crate::flow::{Field, FlowStore, Key};
 
 use super::super::error::ApiError;
-use super::super::route::Call;
+use super::super::route::{Call, Work};
 use super::completeness::Completeness;
 
 /// What an answer rests on.
@@ -157,7 +157,7 @@ impl Call {
             order: ask.order,
             limit: ask.limit,
             tier: self.tier()?,
-            deadline: self.deadline(),
+            deadline: self.deadline(Work::Question),
         };
         let answer = store.ask(&question)?;
         let basis = self.basis(&answer, store.name());
@@ -167,7 +167,6 @@ impl Call {
     fn basis(&self, answer: &Answer, store: &str) -> Basis {
         let sinks = self.endpoint.collector.sinks();
         let sink = sinks.iter().find(|sink| sink.name == store);
-        let note = answer.expired_before.filter(|held| *held > answer.range.from).map(|held| expired(answer, held));
         Basis {
             range: answer.range.into(),
             tier: answer.tier.name().to_owned(),
@@ -180,16 +179,18 @@ impl Call {
             store: store.to_owned(),
             completeness: Completeness::of(self.endpoint.collector.ledger(), sink).ratio(),
             completeness_since: rfc3339(self.endpoint.started_ms),
-            note,
+            note: expired(answer),
         }
     }
 }
 
-fn expired(answer: &Answer, held_from: i64) -> String {
+/// Says that a part of the range has expired, when it has.
+pub fn expired(answer: &Answer) -> Option<String> {
+    let held_from = answer.expired_before.filter(|held| *held > answer.range.from)?;
     let what = match &answer.tier {
         crate::flow::store::Tier::Detail => "detail",
         crate::flow::store::Tier::Rollup(name) => name,
     };
     let at = rfc3339(held_from);
-    format!("{what} expired on {}: flows before {at} are not in this answer", at.get(..10).unwrap_or(&at))
+    Some(format!("{what} expired on {}: flows before {at} are not in this answer", at.get(..10).unwrap_or(&at)))
 }

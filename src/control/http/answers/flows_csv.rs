@@ -5,22 +5,25 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::flow::store::{FlowsQuestion, StoreError};
-use crate::flow::{Field, FlowBatch};
+use crate::flow::filter::Filter;
+use crate::flow::store::{FlowsQuestion, OrderBy, Question, StoreError, TierChoice, TimeRange};
+use crate::flow::{Field, FlowBatch, FlowStore};
 
 use super::super::error::ApiError;
 use super::super::listener::Working;
-use super::super::route::Call;
+use super::super::route::{Call, Work};
+use super::basis::expired;
 
 /// Bytes of one piece: large enough that handing it over costs nothing beside making it.
 const PIECE_BYTES: usize = 64 * 1024;
+/// Header that says what a reader must know of the export, such as that detail has expired.
+const NOTE: HeaderName = HeaderName::from_static("x-netflow-note");
 /// Pieces that wait for the client.
 const PIECES_MAX: usize = 4;
 
@@ -39,7 +42,8 @@ pub fn answer(call: Call) -> Result<Response, ApiError> {
     }
     let limit = call.params.whole("limit")?;
     let store = call.store()?;
-    let deadline = Instant::now() + Duration::from_millis(call.endpoint.config.export_time_max_ms);
+    let note = expiry_note(&call, &*store, range);
+    let deadline = call.deadline(Work::Export);
     let question = FlowsQuestion { range, filter, deadline };
     let (sender, mut receiver) = channel(PIECES_MAX);
     let (turn, working) = (call.turn, call.working);
@@ -58,7 +62,28 @@ pub fn answer(call: Call) -> Result<Response, ApiError> {
         (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present"),
         (header::CONTENT_DISPOSITION, "attachment; filename=\"flows.csv\""),
     ];
-    Ok((headers, Body::from_stream(Pieces { first: Some(first), receiver, _working: working })).into_response())
+    let body = Body::from_stream(Pieces { first: Some(first), receiver, _working: working });
+    let mut response = (headers, body).into_response();
+    if let Some(note) = note.and_then(|note| HeaderValue::from_str(&note).ok()) {
+        response.headers_mut().insert(NOTE, note);
+    }
+    Ok(response)
+}
+
+/// Whether detail at the range's start has expired: asked about its first moment alone, which reads next to nothing. A store
+/// that cannot say leaves the note out; its error, if it has one, comes with the export itself.
+fn expiry_note(call: &Call, store: &dyn FlowStore, range: TimeRange) -> Option<String> {
+    let question = Question {
+        range: TimeRange { from: range.from, to: range.from + 1 },
+        filter: Filter::Any,
+        by: Vec::new(),
+        interval_ms: None,
+        order: OrderBy::Bytes,
+        limit: None,
+        tier: TierChoice::Detail,
+        deadline: call.deadline(Work::Question),
+    };
+    expired(&store.ask(&question).ok()?)
 }
 
 /// Turns rows into pieces of CSV.

@@ -39,7 +39,7 @@ fn questions_beyond_the_bound_are_turned_away_and_the_others_answered() {
     server.process.set(Mood::Waits);
     std::thread::scope(|scope| {
         let first = scope.spawn(|| server.get(QUERY));
-        let running = "netflow_http_questions_running 1\n";
+        let running = "netflow_http_questions_running{kind=\"question\"} 1\n";
         wait_for(|| server.get("/metrics").body.contains(running));
         let second = server.get(QUERY);
         assert_eq!((second.status, second.header("retry-after")), (503, "1"));
@@ -68,7 +68,7 @@ fn clients_that_send_nothing_trickle_or_take_nothing_are_cut() {
     let mut greedy = TcpStream::connect(server.addr).unwrap();
     write!(greedy, "GET {CSV} HTTP/1.1\r\nHost: {}\r\n\r\n", server.addr).unwrap();
     // Its turn is given back although it never reads.
-    let idle = "netflow_http_questions_running 0\n";
+    let idle = "netflow_http_questions_running{kind=\"export\"} 0\n";
     wait_for(|| !server.get("/metrics").body.contains(idle));
     wait_for(|| server.get("/metrics").body.contains(idle));
     assert!(started.elapsed() < Duration::from_secs(20));

@@ -73,7 +73,7 @@ impl TestProcess {
         account.version.set(5);
         account.last_seen_ms.set(NOW_MS - 1500);
         Self {
-            store: Arc::new(TestStore { memory, mood: Mutex::new(Mood::Well) }),
+            store: Arc::new(TestStore { memory, mood: Mutex::new(Mood::Well), held_from: Mutex::default() }),
             ledger,
             sink: Mutex::new(sink),
             busy: AtomicBool::new(false),
@@ -200,6 +200,8 @@ impl Collector for TestProcess {
 pub struct TestStore {
     pub memory: MemoryStore,
     mood: Mutex<Mood>,
+    /// Where detail begins, when some has expired.
+    pub held_from: Mutex<Option<i64>>,
 }
 
 impl TestStore {
@@ -231,7 +233,8 @@ impl FlowStore for TestStore {
 
     fn ask(&self, question: &Question) -> Result<Answer, StoreError> {
         self.mood()?;
-        self.memory.ask(question)
+        let answer = self.memory.ask(question)?;
+        Ok(Answer { expired_before: *self.held_from.lock().unwrap(), ..answer })
     }
 
     fn flows(

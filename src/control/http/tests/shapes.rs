@@ -194,6 +194,19 @@ fn flows_csv_holds_every_matching_row_with_text_quoted() {
 }
 
 #[test]
+fn answers_about_expired_detail_say_so() {
+    let server = TestServer::start();
+    assert_eq!(ok(&server, "/query?period=90d").get("note"), None);
+    *server.process.store.held_from.lock().unwrap() = Some(NOW_MS - 30 * 86_400_000);
+    assert_eq!(ok(&server, "/query?period=7d").get("note"), None);
+    let note = "detail expired on 2026-01-01: flows before 2026-01-01T12:00:00.000Z are not in this answer";
+    assert_eq!(ok(&server, "/query?period=90d")["note"], note);
+    let header = |path: &str| server.get(&format!("{API}{path}")).header("x-netflow-note").to_owned();
+    assert_eq!(header("/flows.csv?period=90d"), note);
+    assert_eq!(header("/flows.csv?period=7d"), "");
+}
+
+#[test]
 fn a_long_export_is_streamed_whole() {
     let server = TestServer::start();
     server.process.set(Mood::Long);
