@@ -7,6 +7,9 @@ use super::Failure;
 use crate::control::config::Settings;
 use crate::telemetry::units::print_bytes;
 
+/// Bytes of one conversation in the pairing table.
+const PAIRING_ENTRY_BYTES: u64 = 48;
+
 /// Checks folders and ports, prints what was found.
 ///
 /// # Errors
@@ -74,7 +77,13 @@ fn ports(settings: &Settings) -> Vec<String> {
 
 /// The bound of every stage that has one, bytes.
 fn memory(settings: &Settings) -> Vec<(String, u64)> {
-    let mut budget = vec![("slabs and their queue".to_owned(), settings.stages.receive.queue_bytes)];
+    let stages = &settings.stages;
+    let pairing = if stages.enrich.pairing { stages.enrich.pairing_entries as u64 * PAIRING_ENTRY_BYTES } else { 0 };
+    let mut budget = vec![
+        ("slabs and their queue".to_owned(), stages.receive.queue_bytes),
+        ("pairing".to_owned(), pairing),
+        ("keys and sums of rollups".to_owned(), stages.aggregate.memory_max_bytes),
+    ];
     for sink in &settings.sinks {
         budget.push((format!("sink {}", sink.common.name), sink.config.memory_bytes_max()));
     }

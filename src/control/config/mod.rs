@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use self::document::{Document, Overlay, Path};
 use crate::flow::sink::KeyError;
-use crate::{control, decode, receive, telemetry};
+use crate::{aggregate, control, decode, enrich, receive, telemetry};
 
 pub use document::Origin;
 pub use env::{Environment, VARIABLES, Variable, of_process};
@@ -35,6 +35,10 @@ pub struct Stages {
     pub receive: receive::Config,
     /// How records become flows.
     pub decode: decode::Config,
+    /// Who and where each flow is.
+    pub enrich: enrich::Config,
+    /// Sums by key and time.
+    pub aggregate: aggregate::Config,
     /// The API, the metrics and the health checks.
     pub admin: control::http::Config,
     /// What the collector says about itself.
@@ -127,18 +131,41 @@ fn load_with(sources: &Sources, kinds: &[::sinks::Kind]) -> Result<Settings, Pro
         .collect();
     let document = document.overlay(&flags).map_err(|(origin, problem)| one(origin, problem))?;
 
-    let stages: Stages = read::read(document.clone(), &mut problems);
-    check(&stages, &document, &mut problems);
+    let mut stages: Stages = read::read(document.clone(), &mut problems);
+    check(&stages, &base, &document, &mut problems);
     let sinks = sinks::read_sinks(&document, kinds, &base, &mut problems);
+    let store = &stages.admin.store;
+    if problems.is_empty() && !store.is_empty() && !sinks.iter().any(|sink| sink.common.name == *store) {
+        let names: Vec<&str> = sinks.iter().map(|sink| &*sink.common.name).collect();
+        let problem = read::describe_unknown("unknown sink", store, &names, "sinks");
+        problems.push(sinks::problem_at(&document, &Path::parse("admin.store"), problem));
+    }
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
     let shown = show(&stages, &sinks, &document);
+    stages.paths().into_iter().for_each(|(_, path)| *path = base.join(&*path));
     Ok(Settings { stages, sinks, base, shown })
 }
 
-/// What the stages themselves say about their values.
-fn check(stages: &Stages, document: &Document<'_>, problems: &mut Vec<Problem>) {
+impl Stages {
+    /// Every file and folder that is set, with its key.
+    fn paths(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
+        let enrich = &mut self.enrich;
+        let files = [
+            ("enrich.subscribers", &mut enrich.subscribers),
+            ("enrich.sites", &mut enrich.sites),
+            ("enrich.networks", &mut enrich.networks),
+            ("enrich.ports", &mut enrich.ports),
+        ];
+        let files = files.into_iter().filter_map(|(key, path)| Some((key, path.as_mut()?)));
+        let always = [("enrich.geoip", &mut enrich.geoip), ("telemetry.log_file", &mut self.telemetry.log_file)];
+        files.chain(always).filter(|(_, path)| !path.as_os_str().is_empty()).collect()
+    }
+}
+
+/// What the stages themselves say about their values, and files that are not there.
+fn check(stages: &Stages, base: &FsPath, document: &Document<'_>, problems: &mut Vec<Problem>) {
     let mut say = |table: &str, errors: Vec<KeyError>| {
         let problem = |e: KeyError| sinks::problem_at(document, &Path::parse(table).then(&e.key), e.problem);
         problems.extend(errors.into_iter().map(problem));
@@ -148,7 +175,20 @@ fn check(stages: &Stages, document: &Document<'_>, problems: &mut Vec<Problem>) 
     };
     say("receive", pairs(stages.receive.problems()));
     say("decode", pairs(stages.decode.problems()));
+    let rollups = stages.aggregate.rollups().err().unwrap_or_default();
+    say("aggregate", rollups.into_iter().map(|e| KeyError { key: e.key, problem: e.problem }).collect());
     say("admin", stages.admin.problems());
+    let tables = [
+        ("subscribers", &stages.enrich.subscribers),
+        ("sites", &stages.enrich.sites),
+        ("networks", &stages.enrich.networks),
+        ("ports", &stages.enrich.ports),
+    ];
+    let missing = tables.into_iter().filter_map(|(key, path)| {
+        let path = path.as_ref().map(|path| base.join(path)).filter(|path| !path.is_file())?;
+        Some(KeyError { key: key.to_owned(), problem: format!("there is no file {}", path.display()) })
+    });
+    say("enrich", missing.collect());
 }
 
 fn default_sink() -> Overlay {

@@ -14,7 +14,7 @@ use crate::telemetry::units;
 pub const DEFAULT_SINK: &str = "[{ name = \"local\", kind = \"parquet\", path = \"data\" }]";
 
 /// Keys that every sink has.
-const COMMON_KEYS: &[&str] = &["name", "kind", "start", "batch_rows", "flush_interval", "quarantine_bytes_max"];
+pub const COMMON_KEYS: &[&str] = &["name", "kind", "start", "batch_rows", "flush_interval", "quarantine_bytes_max"];
 
 /// Rows after which a group is committed: about 2 seconds at a million flows a second.
 const BATCH_ROWS_DEFAULT: u64 = 2_000_000;

@@ -51,6 +51,15 @@ fn load_text(text: &str, environment: &[(&str, &str)], port: Option<u16>) -> Res
         .map_err(|problems| problems.0.iter().map(|p| p.to_string().replace(&prefix, "")).collect())
 }
 
+/// The stages with paths as the file has them, without the tables that the sinks were made of.
+fn without_base(settings: &Settings) -> Stages {
+    let mut stages = Stages { sink: Vec::new(), ..settings.stages.clone() };
+    for (_, path) in stages.paths() {
+        *path = path.strip_prefix(&settings.base).unwrap().to_owned();
+    }
+    stages
+}
+
 fn origin_of(settings: &Settings, key: &str) -> String {
     let shown = settings.shown.iter().find(|shown| shown.key == key).unwrap_or_else(|| panic!("{key}"));
     shown.origin.to_string().rsplit('/').next().unwrap().to_owned()
@@ -59,7 +68,7 @@ fn origin_of(settings: &Settings, key: &str) -> String {
 #[test]
 fn an_empty_file_means_the_defaults() {
     let settings = load_text("", &[], None).unwrap();
-    assert_eq!(settings.stages, Stages { sink: settings.stages.sink.clone(), ..Stages::default() });
+    assert_eq!(without_base(&settings), Stages::default());
     assert_eq!(settings.sinks.len(), 1);
     assert_eq!((&*settings.sinks[0].common.name, &*settings.sinks[0].common.kind), ("local", "parquet"));
     assert!(settings.shown.iter().all(|shown| shown.origin == Origin::Default));
@@ -207,6 +216,86 @@ fn two_sinks_of_one_name_are_refused() {
     let sink = "[[sink]]\nname = \"a\"\nkind = \"parquet\"\n";
     let problems = load_text(&format!("{sink}{sink}"), &[], None).unwrap_err();
     assert_eq!(problems, ["p.toml:5: sink[1].name: two sinks are named \"a\"; names must differ"]);
+}
+
+#[test]
+fn relative_paths_begin_at_the_file_and_missing_files_are_named() {
+    let problems = load_text("[enrich]\nsubscribers = \"subs.csv\"\n", &[], None).unwrap_err();
+    assert_eq!(problems, ["p.toml:2: enrich.subscribers: there is no file subs.csv"]);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("subs.csv"), "").unwrap();
+    std::fs::write(folder.path().join("p.toml"), "[enrich]\nsubscribers = \"subs.csv\"\n").unwrap();
+    let sources = Sources { file: Some(folder.path().join("p.toml")), ..Sources::default() };
+    let settings = load_with(&sources, KINDS).unwrap();
+    assert_eq!(settings.stages.enrich.subscribers, Some(folder.path().join("subs.csv")));
+    assert_eq!(settings.stages.enrich.geoip, folder.path().join("geoip"));
+}
+
+#[test]
+fn the_answering_store_must_be_a_sink() {
+    let problems = load_text("[admin]\nstore = \"loca\"\n", &[], None).unwrap_err();
+    assert!(problems[0].starts_with("p.toml:2: admin.store: unknown sink \"loca\""), "{problems:?}");
+}
+
+const PIPELINE: &str = include_str!("../../../pipeline.toml");
+
+#[test]
+fn pipeline_toml_equals_the_defaults() {
+    let settings = load_text(PIPELINE, &[], None).unwrap();
+    assert_eq!(without_base(&settings), Stages::default());
+    let common = &settings.sinks[0].common;
+    let default = Common { name: "local".into(), kind: "parquet".into(), ..Common::default() };
+    assert_eq!((settings.sinks.len(), common), (1, &default));
+}
+
+/// The keys of a table come from serde itself: from its complaint about a key that there is not.
+fn keys_of<T: serde::de::DeserializeOwned>(needed: &str) -> Vec<String> {
+    let error = toml::from_str::<T>(&format!("{needed}\nno_such_key = 1")).map(|_| ()).unwrap_err();
+    assert!(error.message().starts_with("unknown field"), "{error}");
+    error.message().split('`').skip(1).step_by(2).skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn pipeline_toml_names_every_key() {
+    let tables = [
+        ("receive", keys_of::<receive::Config>("")),
+        ("decode", keys_of::<decode::Config>("")),
+        ("decode.exporter", keys_of::<decode::ExporterConfig>("address = \"192.0.2.1\"")),
+        ("enrich", keys_of::<enrich::Config>("")),
+        ("aggregate", keys_of::<aggregate::Config>("")),
+        ("aggregate.rollup", keys_of::<aggregate::RollupConfig>("")),
+        ("admin", keys_of::<control::http::Config>("")),
+        ("admin.token", keys_of::<control::http::TokenConfig>("")),
+        ("telemetry", keys_of::<telemetry::logging::Config>("")),
+        ("sink", sinks::COMMON_KEYS.iter().map(|key| (*key).to_owned()).collect()),
+    ];
+    for (table, keys) in tables {
+        let section = section(table);
+        for key in keys {
+            let is_list = tables_named(&format!("{table}.{key}"));
+            let named = section.iter().any(|line| line.split('=').next().unwrap_or("").trim() == key);
+            assert!(named || is_list, "{table}.{key} is not in pipeline.toml");
+        }
+    }
+}
+
+/// The lines of a table, of an example behind `#` too.
+fn section(table: &str) -> Vec<&'static str> {
+    let bare = |line: &'static str| line.trim_start_matches("# ");
+    let begins = |line: &str| line.starts_with(&format!("[{table}]")) || line.starts_with(&format!("[[{table}]]"));
+    let lines = PIPELINE.lines().map(bare).skip_while(|line| !begins(line)).skip(1);
+    lines.take_while(|line| !line.starts_with('[')).collect()
+}
+
+fn tables_named(name: &str) -> bool {
+    PIPELINE.contains(&format!("[[{name}]]"))
+}
+
+#[test]
+fn every_variable_is_named_beside_its_key() {
+    for variable in VARIABLES {
+        assert!(PIPELINE.contains(variable.name), "{}", variable.name);
+    }
 }
 
 proptest::proptest! {
