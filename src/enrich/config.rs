@@ -16,11 +16,11 @@ pub struct Config {
     pub ports: Option<PathBuf>,
     /// Whether the two directions of a conversation are looked for (`bidirectional`, `rtt_ms`).
     pub pairing: bool,
-    /// Conversations remembered while waiting for their other direction; the oldest go first. At 48 bytes each.
+    /// Conversations remembered while waiting for their other direction; the oldest go first. At 24 bytes each.
     pub pairing_entries: usize,
 }
 
-/// Conversations remembered by default: 48 MiB at 48 bytes each.
+/// Conversations remembered by default: 24 MiB at [`super::pairing::ENTRY_BYTES`].
 pub const PAIRING_ENTRIES: usize = 1 << 20;
 
 impl Default for Config {

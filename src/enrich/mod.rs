@@ -9,6 +9,7 @@ pub mod app;
 mod config;
 pub mod leases;
 pub mod names;
+pub mod pairing;
 mod reload;
 pub mod sites;
 mod sources;
