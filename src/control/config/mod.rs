@@ -5,7 +5,6 @@
 
 mod document;
 mod env;
-mod nearest;
 mod read;
 mod show;
 mod sinks;

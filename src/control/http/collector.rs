@@ -29,12 +29,12 @@ pub trait Collector: Send + Sync {
     /// Every sink in the order of the configuration.
     fn sinks(&self) -> Vec<SinkStatus>;
 
-    /// Takes datagrams as if the exporter had sent them, one result each: the flows that it held, or why it was not
-    /// accepted. Returns once they are in the log, as durable as the log's durability says.
+    /// Takes datagrams back to back as if the exporter had sent them. Returns once they are in the log, as durable as the
+    /// log's durability says.
     ///
     /// # Errors
-    /// None was taken.
-    fn ingest(&self, exporter: IpAddr, datagrams: &[&[u8]]) -> Result<Vec<Result<u32, String>>, IngestError>;
+    /// Nothing was taken.
+    fn ingest(&self, exporter: IpAddr, body: &[u8]) -> Result<Ingested, IngestError>;
 
     /// Whether it receives, stores and can answer.
     fn readiness(&self) -> Readiness;
@@ -57,6 +57,26 @@ pub trait Collector: Send + Sync {
 
     /// The clock, ms since the Unix epoch.
     fn now_ms(&self) -> i64;
+}
+
+/// What became of datagrams. Everything accepted is in the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Ingested {
+    /// Datagrams that were taken.
+    pub accepted_datagrams: u64,
+    /// Flows in them.
+    pub accepted_flows: u64,
+    /// Datagrams that were not.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A datagram that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Rejected {
+    /// Where it begins in the body, bytes.
+    pub offset: u64,
+    /// Why not. What follows a datagram whose end cannot be found is rejected with it.
+    pub reason: String,
 }
 
 /// Why datagrams were not taken.

@@ -12,7 +12,6 @@ mod describe;
 mod endpoint;
 mod error;
 mod listener;
-mod nearest;
 mod origin;
 mod params;
 mod process;
@@ -24,7 +23,7 @@ mod table;
 mod tests;
 mod times;
 
-pub use collector::{Collector, IngestError, Readiness, Reloaded, SinkState, SinkStatus};
+pub use collector::{Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus};
 pub use config::{Config, OPEN_TO_EVERYONE, Role, TokenConfig};
 pub use describe::document;
 pub use endpoint::Endpoint;

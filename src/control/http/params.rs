@@ -10,8 +10,8 @@ use crate::flow::filter::Filter;
 use crate::flow::store::TimeRange;
 use crate::flow::{Field, Key, Uuid};
 
+use super::super::nearest::nearest;
 use super::error::ApiError;
-use super::nearest::nearest;
 use super::times::{self, Period};
 
 /// Longest value of a parameter, bytes: bounds the work of parsing filters.

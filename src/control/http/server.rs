@@ -18,11 +18,11 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::flow::sink::KeyError;
 
+use super::super::nearest::nearest;
 use super::answers::metrics;
 use super::endpoint::Endpoint;
 use super::error::ApiError;
 use super::listener::{Listener, Peer};
-use super::nearest::nearest;
 use super::route::{Method, Route};
 use super::table::ROUTES;
 

@@ -6,7 +6,7 @@ use super::answers::{
     top_talkers, usage,
 };
 use super::auth::Needs;
-use super::collector::{Readiness, Reloaded};
+use super::collector::{Ingested, Readiness, Reloaded};
 use super::describe;
 use super::params::{Param, ParamKind};
 use super::route::{AnswerKind, Method, Route, Scope, Work};
@@ -270,7 +270,7 @@ pub static ROUTES: &[Route] = &[
             about: "Address of the exporter; the sender's when not given.",
         }]],
         body: Some("datagrams back to back, each 24 + 48 x count bytes"),
-        answer: AnswerKind::Json(|schemas| schemas.add::<ingest::Ingested>()),
+        answer: AnswerKind::Json(|schemas| schemas.add::<Ingested>()),
         work: Work::Thread,
         handler: ingest::answer,
     },

@@ -8,7 +8,7 @@ use super::super::error::ApiError;
 use super::super::route::Call;
 
 /// What stands in the place of a secret.
-pub const MASK: &str = "********";
+pub const MASK: &str = "***";
 
 /// Parts of key names whose values are secret.
 const SECRET_KEYS: &[&str] = &["password", "passwd", "secret", "token", "api_key", "sha256", "credential"];

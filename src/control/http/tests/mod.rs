@@ -151,5 +151,5 @@ fn sha256(token: &str) -> String {
 /// A shared list that a test looks at afterwards.
 type Seen<T> = Mutex<Vec<T>>;
 
-/// A datagram that came by HTTP.
-type Ingested = (IpAddr, Vec<u8>);
+/// A body that came by HTTP, and for whom.
+type Body = (IpAddr, Vec<u8>);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
 use serde_json::json;
 
-use super::super::collector::{Collector, IngestError, Readiness, Reloaded, SinkState, SinkStatus};
+use super::super::collector::{Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus};
 use super::*;
 use crate::flow::store::memory::MemoryStore;
 use crate::flow::store::{Answer, FlowsQuestion, FlowsSummary, Question, StoreError};
@@ -37,7 +37,7 @@ pub struct TestProcess {
     pub sink: Mutex<SinkStatus>,
     pub busy: AtomicBool,
     pub now_ms: AtomicI64,
-    pub ingested: Seen<Ingested>,
+    pub ingested: Seen<Body>,
     pub emissions: Seen<i64>,
     pub rollups: Arc<Vec<RollupDef>>,
 }
@@ -154,16 +154,13 @@ impl Collector for TestProcess {
         vec![self.sink.lock().unwrap().clone()]
     }
 
-    fn ingest(&self, exporter: IpAddr, datagrams: &[&[u8]]) -> Result<Vec<Result<u32, String>>, IngestError> {
+    fn ingest(&self, exporter: IpAddr, body: &[u8]) -> Result<Ingested, IngestError> {
         if self.busy.load(SeqCst) {
             return Err(IngestError::Busy { retry_after_s: 7 });
         }
-        self.ingested.lock().unwrap().extend(datagrams.iter().map(|d| (exporter, d.to_vec())));
-        let result = |d: &&[u8]| match d[3] {
-            0 => Err("a datagram without records".to_owned()),
-            count => Ok(u32::from(count)),
-        };
-        Ok(datagrams.iter().map(result).collect())
+        self.ingested.lock().unwrap().push((exporter, body.to_vec()));
+        let rejected = vec![Rejected { offset: 72, reason: "too short".into() }];
+        Ok(Ingested { accepted_datagrams: 1, accepted_flows: u64::from(body[3]), rejected })
     }
 
     fn readiness(&self) -> Readiness {

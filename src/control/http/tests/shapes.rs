@@ -242,38 +242,24 @@ fn exporters_sinks_and_ledger_show_the_accounts_and_their_sums_close() {
 }
 
 #[test]
-fn ingest_takes_datagrams_and_tells_each_rejection_by_its_offset() {
+fn ingest_hands_the_body_over_and_tells_what_became_of_it() {
     let server = TestServer::start();
-    let datagram = |count: u8| {
-        let mut bytes = vec![0; 24 + 48 * usize::from(count)];
-        (bytes[1], bytes[3]) = (5, count);
-        bytes
-    };
-    let mut body = [datagram(2), datagram(0), datagram(3), datagram(1)].concat();
-    body.truncate(body.len() - 10);
-    let got = server.request(Method::Post, &format!("{API}/v5-ingest?exporter=192.0.2.77"), &[], &body);
+    let path = format!("{API}/v5-ingest");
+    let body = [0, 5, 0, 2].repeat(30);
+    let got = server.request(Method::Post, &format!("{path}?exporter=192.0.2.77"), &[], &body);
     assert_eq!(got.status, 200);
-    let answer = got.json();
-    assert_eq!((&answer["accepted_datagrams"], &answer["accepted_flows"]), (&json!(2), &json!(5)));
-    let offsets: Vec<_> =
-        answer["rejected"].as_array().unwrap().iter().map(|r| r["offset"].as_u64().unwrap()).collect();
-    assert_eq!(offsets, [120, 120 + 24 + 168]);
+    let expected = json!({
+        "accepted_datagrams": 1, "accepted_flows": 2, "rejected": [{"offset": 72, "reason": "too short"}],
+    });
+    assert_eq!(got.json(), expected);
+    // Without an exporter the sender is one.
+    assert_eq!(server.request(Method::Post, &path, &[], &body).status, 200);
     let seen = server.process.ingested.lock().unwrap().clone();
-    assert_eq!(seen.len(), 3);
-    assert!(seen.iter().all(|(exporter, _)| *exporter == IpAddr::from([192, 0, 2, 77])));
-    assert_eq!(server.process.ledger.account([192, 0, 2, 77].into()).malformed.get(), 1);
+    assert_eq!(seen, [([192, 0, 2, 77].into(), body.clone()), ([127, 0, 0, 1].into(), body.clone())]);
     server.process.busy.store(true, std::sync::atomic::Ordering::SeqCst);
-    let busy = server.request(Method::Post, &format!("{API}/v5-ingest"), &[], &datagram(1));
+    let busy = server.request(Method::Post, &path, &[], &body);
     assert_eq!((busy.status, busy.header("retry-after")), (503, "7"));
-}
-
-#[test]
-fn the_senders_address_is_the_exporter_when_none_is_named() {
-    let server = TestServer::start();
-    let mut datagram = vec![0; 72];
-    (datagram[1], datagram[3]) = (5, 1);
-    assert_eq!(server.request(Method::Post, &format!("{API}/v5-ingest"), &[], &datagram).status, 200);
-    assert_eq!(server.process.ingested.lock().unwrap()[0].0, IpAddr::from([127, 0, 0, 1]));
+    assert_eq!(server.request(Method::Post, &format!("{path}?exporter=here"), &[], &body).status, 400);
 }
 
 #[test]
