@@ -1,0 +1,116 @@
+//! Batches of flows.
+//!
+//! ```text
+//! rows u32 | streams u32 | each 48 bytes | columns u8 | each: name | bytes u32 | column
+//! ```
+//! Columns that are null in every row are left out. A column whose name the reader does not know is skipped, so that a log
+//! outlives a change of the columns.
+
+use super::bytes::{DecodeError, Reader, put_name};
+use super::dict::{put_addrs, put_dict, read_addrs, read_dict};
+use super::plain::{CONSTANT_ROWS_MAX, put_column, read_column};
+use super::{ROWS_MAX, streams};
+use crate::flow::batch::{ColumnMut, ColumnRef};
+use crate::flow::{Field, FlowBatch};
+
+/// Appends a batch.
+pub fn put(batch: &FlowBatch, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(batch.len() as u32).to_le_bytes());
+    streams::put(&batch.streams, out);
+    let count_at = out.len();
+    out.push(0);
+    for &field in Field::ALL {
+        let column = batch.column(field);
+        if all_null(column) {
+            continue;
+        }
+        out[count_at] += 1;
+        put_name(out, field.name());
+        let bytes_at = out.len();
+        out.extend_from_slice(&[0; 4]);
+        put_any(column, out);
+        let bytes = (out.len() - bytes_at - 4) as u32;
+        out[bytes_at..bytes_at + 4].copy_from_slice(&bytes.to_le_bytes());
+    }
+}
+
+/// Reads a batch into an empty one.
+pub fn read(from: &mut Reader, batch: &mut FlowBatch) -> Result<(), DecodeError> {
+    let rows = rows(from)?;
+    batch.streams = streams::read(from)?;
+    let columns = from.u8()?;
+    let mut seen = [false; Field::ALL.len()];
+    for _ in 0..columns {
+        let name = from.name()?;
+        let bytes = from.u32()? as usize;
+        let mut body = Reader::new(from.take(bytes)?);
+        let Some(index) = Field::ALL.iter().position(|f| f.name() == name) else { continue };
+        if std::mem::replace(&mut seen[index], true) {
+            return from.fail("a column that is there twice");
+        }
+        read_any(&mut body, rows, batch.column_mut(Field::ALL[index]))?;
+        if body.left() > 0 {
+            return from.fail("a column longer than its rows");
+        }
+    }
+    if batch.time.len() != rows || batch.time.null_count() > 0 {
+        return from.fail("a batch without times");
+    }
+    batch.fill_missing();
+    Ok(())
+}
+
+/// The number of rows, bounded: every row beyond [`CONSTANT_ROWS_MAX`] takes at least one byte.
+pub fn rows(from: &mut Reader) -> Result<usize, DecodeError> {
+    let rows = from.u32()? as usize;
+    if rows > ROWS_MAX {
+        return from.fail("more rows than a record may have");
+    }
+    if rows > CONSTANT_ROWS_MAX && rows > from.left() {
+        return from.fail("more rows than bytes");
+    }
+    Ok(rows)
+}
+
+fn all_null(column: ColumnRef) -> bool {
+    match column {
+        ColumnRef::I64(c) => c.all_null(),
+        ColumnRef::U64(c) => c.all_null(),
+        ColumnRef::U32(c) => c.all_null(),
+        ColumnRef::U16(c) => c.all_null(),
+        ColumnRef::U8(c) => c.all_null(),
+        ColumnRef::Ip(c) => c.all_null(),
+        ColumnRef::AddrDict(c) => c.all_null(),
+        ColumnRef::Text(c) => c.all_null(),
+        ColumnRef::Uuid(c) => c.all_null(),
+    }
+}
+
+fn put_any(column: ColumnRef, out: &mut Vec<u8>) {
+    match column {
+        ColumnRef::I64(c) => put_column(c, out),
+        ColumnRef::U64(c) => put_column(c, out),
+        ColumnRef::U32(c) => put_column(c, out),
+        ColumnRef::U16(c) => put_column(c, out),
+        ColumnRef::U8(c) => put_column(c, out),
+        ColumnRef::Ip(c) => put_addrs(c, out),
+        ColumnRef::AddrDict(c) => put_dict(c, out),
+        ColumnRef::Text(c) => put_dict(c, out),
+        ColumnRef::Uuid(c) => put_dict(c, out),
+    }
+}
+
+fn read_any(from: &mut Reader, rows: usize, column: ColumnMut) -> Result<(), DecodeError> {
+    match column {
+        ColumnMut::I64(c) => read_column(from, rows, c)?,
+        ColumnMut::U64(c) => read_column(from, rows, c)?,
+        ColumnMut::U32(c) => read_column(from, rows, c)?,
+        ColumnMut::U16(c) => read_column(from, rows, c)?,
+        ColumnMut::U8(c) => read_column(from, rows, c)?,
+        ColumnMut::Ip(c) => *c = read_addrs(from, rows)?,
+        ColumnMut::AddrDict(c) => *c = read_dict(from, rows)?,
+        ColumnMut::Text(c) => *c = read_dict(from, rows)?,
+        ColumnMut::Uuid(c) => *c = read_dict(from, rows)?,
+    }
+    Ok(())
+}
