@@ -19,7 +19,7 @@ pub enum Origin {
     File {
         /// The file as it was named.
         file: String,
-        /// The line.
+        /// The line, 0 for the file as a whole.
         line: usize,
     },
     /// An environment variable, from the process or an environment file.
@@ -28,10 +28,21 @@ pub enum Origin {
     Flag(String),
 }
 
+impl Origin {
+    /// By which problems are put into order: the file's lines from the top, then everything else.
+    pub fn place(&self) -> usize {
+        match self {
+            Self::File { line, .. } => *line,
+            _ => usize::MAX,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::File { file, line: 0 } => f.write_str(file),
             Self::File { file, line } => write!(f, "{file}:{line}"),
             Self::Env(name) => f.write_str(name),
             Self::Flag(name) => f.write_str(name),

@@ -50,7 +50,7 @@ pub struct Stages {
 /// Everything that `run` needs to know.
 #[derive(Debug)]
 pub struct Settings {
-    /// The stages' settings.
+    /// The stages' settings. Their paths are as the file has them, to be taken from `base`.
     pub stages: Stages,
     /// The sinks, in the order of the file.
     pub sinks: Vec<SinkSettings>,
@@ -140,27 +140,17 @@ fn load_with(sources: &Sources, kinds: &[::sinks::Kind]) -> Result<Settings, Pro
         problems.push(sinks::problem_at(&document, &Path::parse("admin.store"), problem));
     }
     if !problems.is_empty() {
+        problems.sort_by_key(|problem| problem.origin.place());
         return Err(Problems(problems));
     }
     let shown = show(&stages, &sinks, &document);
-    stages.paths().into_iter().for_each(|(_, path)| *path = base.join(&*path));
-    Ok(Settings { stages, sinks, base, shown })
-}
-
-impl Stages {
-    /// Every file and folder that is set, with its key.
-    fn paths(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
-        let enrich = &mut self.enrich;
-        let files = [
-            ("enrich.subscribers", &mut enrich.subscribers),
-            ("enrich.sites", &mut enrich.sites),
-            ("enrich.networks", &mut enrich.networks),
-            ("enrich.ports", &mut enrich.ports),
-        ];
-        let files = files.into_iter().filter_map(|(key, path)| Some((key, path.as_mut()?)));
-        let always = [("enrich.geoip", &mut enrich.geoip), ("telemetry.log_file", &mut self.telemetry.log_file)];
-        files.chain(always).filter(|(_, path)| !path.as_os_str().is_empty()).collect()
+    // The process's environment speaks of the process's folder, the file of its own.
+    let log_file = &mut stages.telemetry.log_file;
+    let from_file = matches!(document.origin(&Path::parse("telemetry.log_file")), Origin::File { .. });
+    if from_file && !log_file.as_os_str().is_empty() {
+        *log_file = base.join(&*log_file);
     }
+    Ok(Settings { stages, sinks, base, shown })
 }
 
 /// What the stages themselves say about their values, and files that are not there.

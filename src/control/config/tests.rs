@@ -51,13 +51,9 @@ fn load_text(text: &str, environment: &[(&str, &str)], port: Option<u16>) -> Res
         .map_err(|problems| problems.0.iter().map(|p| p.to_string().replace(&prefix, "")).collect())
 }
 
-/// The stages with paths as the file has them, without the tables that the sinks were made of.
-fn without_base(settings: &Settings) -> Stages {
-    let mut stages = Stages { sink: Vec::new(), ..settings.stages.clone() };
-    for (_, path) in stages.paths() {
-        *path = path.strip_prefix(&settings.base).unwrap().to_owned();
-    }
-    stages
+/// The stages without the tables that the sinks were made of.
+fn without_sinks(settings: &Settings) -> Stages {
+    Stages { sink: Vec::new(), ..settings.stages.clone() }
 }
 
 fn origin_of(settings: &Settings, key: &str) -> String {
@@ -68,7 +64,7 @@ fn origin_of(settings: &Settings, key: &str) -> String {
 #[test]
 fn an_empty_file_means_the_defaults() {
     let settings = load_text("", &[], None).unwrap();
-    assert_eq!(without_base(&settings), Stages::default());
+    assert_eq!(without_sinks(&settings), Stages::default());
     assert_eq!(settings.sinks.len(), 1);
     assert_eq!((&*settings.sinks[0].common.name, &*settings.sinks[0].common.kind), ("local", "parquet"));
     assert!(settings.shown.iter().all(|shown| shown.origin == Origin::Default));
@@ -219,7 +215,7 @@ fn two_sinks_of_one_name_are_refused() {
 }
 
 #[test]
-fn relative_paths_begin_at_the_file_and_missing_files_are_named() {
+fn missing_files_are_named_and_looked_for_beside_the_file() {
     let problems = load_text("[enrich]\nsubscribers = \"subs.csv\"\n", &[], None).unwrap_err();
     assert_eq!(problems, ["p.toml:2: enrich.subscribers: there is no file subs.csv"]);
     let folder = tempfile::tempdir().unwrap();
@@ -227,8 +223,16 @@ fn relative_paths_begin_at_the_file_and_missing_files_are_named() {
     std::fs::write(folder.path().join("p.toml"), "[enrich]\nsubscribers = \"subs.csv\"\n").unwrap();
     let sources = Sources { file: Some(folder.path().join("p.toml")), ..Sources::default() };
     let settings = load_with(&sources, KINDS).unwrap();
-    assert_eq!(settings.stages.enrich.subscribers, Some(folder.path().join("subs.csv")));
-    assert_eq!(settings.stages.enrich.geoip, folder.path().join("geoip"));
+    assert_eq!(settings.base, folder.path());
+}
+
+#[test]
+fn a_log_file_of_the_file_is_beside_it_and_one_of_the_environment_is_where_it_says() {
+    let text = "[telemetry]\nlog_file = \"x.log\"\n";
+    let settings = load_text(text, &[], None).unwrap();
+    assert_eq!(settings.stages.telemetry.log_file, settings.base.join("x.log"));
+    let settings = load_text(text, &[("LOG_FILE", "y.log")], None).unwrap();
+    assert_eq!(settings.stages.telemetry.log_file, PathBuf::from("y.log"));
 }
 
 #[test]
@@ -242,7 +246,7 @@ const PIPELINE: &str = include_str!("../../../pipeline.toml");
 #[test]
 fn pipeline_toml_equals_the_defaults() {
     let settings = load_text(PIPELINE, &[], None).unwrap();
-    assert_eq!(without_base(&settings), Stages::default());
+    assert_eq!(without_sinks(&settings), Stages::default());
     let common = &settings.sinks[0].common;
     let default = Common { name: "local".into(), kind: "parquet".into(), ..Common::default() };
     assert_eq!((settings.sinks.len(), common), (1, &default));

@@ -1,0 +1,108 @@
+//! The command line as a user meets it: bad input is a clear line and exit code 2, never a backtrace.
+
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+
+/// Runs the command in a folder of its own, without the variables of whoever runs the tests.
+fn rgz(folder: &Path, arguments: &[&str]) -> Output {
+    Command::cargo_bin("rgz-netflow").unwrap().current_dir(folder).env_clear().args(arguments).output().unwrap()
+}
+
+/// The lines of a failure: exit code 2, nothing else on standard error than lines with the program's name.
+fn failure(folder: &Path, arguments: &[&str]) -> Vec<String> {
+    let output = rgz(folder, arguments);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(!text.contains("panicked") && !text.contains("backtrace"), "{text}");
+    text.lines().map(|line| line.strip_prefix("rgz-netflow: ").unwrap_or_else(|| panic!("{text}")).to_owned()).collect()
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[test]
+fn every_problem_of_a_configuration_is_a_line_with_file_line_and_key() {
+    let folder = folder();
+    std::fs::write(folder.path().join("p.toml"), "[receive]\nlisen = []\n\n[decode]\nworkers = \"many\"\n").unwrap();
+    let lines = failure(folder.path(), &["check", "-c", "p.toml"]);
+    assert!(
+        lines[0].starts_with("p.toml:2: receive.lisen: unknown key \"lisen\", the nearest known one is \"listen\"")
+    );
+    assert!(lines[1].starts_with("p.toml:5: decode.workers: "), "{lines:?}");
+}
+
+#[test]
+fn missing_files_are_named() {
+    let folder = folder();
+    for (arguments, start) in [
+        (&["check", "-c", "none.toml"][..], "none.toml: cannot read the configuration: "),
+        (&["check", "--env-file", "none.env"], "none.env: cannot read the environment file: "),
+        (&["replay", "none.pcap"], "cannot read none.pcap: "),
+    ] {
+        let lines = failure(folder.path(), arguments);
+        assert!(lines.len() == 1 && lines[0].starts_with(start), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_capture_of_another_kind_is_refused() {
+    let folder = folder();
+    std::fs::write(folder.path().join("x.pcap"), "not a capture at all, whatever its name says").unwrap();
+    let lines = failure(folder.path(), &["replay", "x.pcap"]);
+    assert_eq!(lines, ["cannot replay x.pcap: it is neither pcap nor pcapng"]);
+}
+
+#[test]
+fn no_collector_is_a_clear_line() {
+    let folder = folder();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{free}");
+    for command in [&["top"][..], &["query"], &["export", "csv"]] {
+        let lines = failure(folder.path(), &[command, &["--url", &url]].concat());
+        assert!(lines.len() == 1 && lines[0].starts_with(&format!("no collector answers at {url}: ")), "{lines:?}");
+    }
+    let lines = failure(folder.path(), &["top", "--url", "127.0.0.1"]);
+    assert!(lines[0].contains("like http://127.0.0.1:9100"), "{lines:?}");
+}
+
+#[test]
+fn an_unknown_kind_of_sink_names_the_known_ones() {
+    let lines = failure(folder().path(), &["sample", "floppy"]);
+    assert!(lines[0].starts_with("unknown kind of sink \"floppy\" (known kinds: "), "{lines:?}");
+}
+
+#[test]
+fn generate_prints_exact_totals_and_writes_the_subscribers() {
+    let folder = folder();
+    let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = receiver.local_addr().unwrap().to_string();
+    let arguments = ["generate", "--to", &to, "--count", "95", "--rate", "0", "--subscribers", "600", "--json"];
+    let output = rgz(folder.path(), &[&arguments[..], &["--write-subscribers", "s.csv"]].concat());
+    assert!(output.status.success());
+    let totals: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&totals["flows"], &totals["datagrams"]), (&95.into(), &4.into()));
+    let (mut buffer, mut flows) = ([0; 2048], 0);
+    for _ in 0..4 {
+        let length = receiver.recv(&mut buffer).unwrap();
+        flows += (length - 24) / 48;
+    }
+    assert_eq!(flows, 95);
+    let lines = std::fs::read_to_string(folder.path().join("s.csv")).unwrap().lines().count();
+    assert_eq!(lines, 601);
+}
+
+#[test]
+fn help_and_version_work_everywhere() {
+    let folder = folder();
+    for arguments in
+        [&["--help"][..], &["generate", "--help"], &["replay", "--help"], &["top", "--help"], &["check", "--help"]]
+    {
+        let output = rgz(folder.path(), arguments);
+        assert!(output.status.success());
+        assert!(String::from_utf8(output.stdout).unwrap().contains("Example"), "{arguments:?}");
+    }
+    assert!(rgz(folder.path(), &["--version"]).status.success());
+}
