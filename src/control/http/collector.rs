@@ -36,6 +36,11 @@ pub trait Collector: Send + Sync {
     /// Nothing was taken.
     fn ingest(&self, exporter: IpAddr, body: &[u8]) -> Result<Ingested, IngestError>;
 
+    /// Every socket that receives; none where datagrams come another way.
+    fn sockets(&self) -> Vec<SocketStatus> {
+        Vec::new()
+    }
+
     /// Whether it receives, stores and can answer.
     fn readiness(&self) -> Readiness;
 
@@ -89,6 +94,23 @@ pub enum IngestError {
     },
     /// They cannot be taken: the log is stopped or failed.
     Failed(String),
+    /// They were taken, but are not in the log yet: sending them again would count them twice.
+    Late,
+}
+
+/// A socket that receives datagrams.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SocketStatus {
+    /// The address that it listens on.
+    pub address: String,
+    /// Its number among the sockets of that address.
+    pub index: u64,
+    /// Datagrams that it gave.
+    pub datagrams: u64,
+    /// Datagrams that the kernel dropped because its buffer was full.
+    pub kernel_drops: u64,
+    /// Size of its buffer as the kernel granted it, bytes.
+    pub receive_buffer_bytes: u64,
 }
 
 /// Whether the process is ready, check by check.

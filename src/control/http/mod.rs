@@ -23,7 +23,9 @@ mod table;
 mod tests;
 mod times;
 
-pub use collector::{Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus};
+pub use collector::{
+    Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, SocketStatus,
+};
 pub use config::{Config, OPEN_TO_EVERYONE, Role, TokenConfig};
 pub use describe::document;
 pub use endpoint::Endpoint;

@@ -22,6 +22,11 @@ pub fn answer(call: Call) -> Result<Response, ApiError> {
         Err(IngestError::Busy { retry_after_s }) => {
             Err(ApiError::busy("the queue is full; nothing was taken", retry_after_s))
         }
+        Err(IngestError::Late) => {
+            let text =
+                "the datagrams were taken, but are not in the log yet; sending them again would count them twice";
+            Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, text))
+        }
         Err(IngestError::Failed(reason)) => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, reason)),
     }
 }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::flow::time::rfc3339;
 
+use super::super::collector::SocketStatus;
 use super::super::error::ApiError;
 use super::super::route::Call;
 use super::completeness::Completeness;
@@ -24,6 +25,8 @@ pub struct LedgerAnswer {
     pub datagrams: Datagrams,
     /// Announced = logged + left out + dropped + in flight.
     pub flows: Flows,
+    /// Every socket that receives.
+    pub sockets: Vec<SocketStatus>,
     /// What the exporters' numbering tells; these flows never arrived.
     pub sequence: BTreeMap<&'static str, u64>,
     /// Oddities of the export that lose nothing.
@@ -38,6 +41,8 @@ pub struct LedgerAnswer {
 /// Datagrams and where they ended.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Datagrams {
+    /// Dropped by the kernel before they could be received; not in `received`.
+    pub kernel_drops: u64,
     /// Received.
     pub received: u64,
     /// Taken apart.
@@ -81,9 +86,11 @@ pub fn answer(call: Call) -> Result<Response, ApiError> {
     let dropped: BTreeMap<&'static str, u64> =
         pick(&[("queue_full", "queue_full_flows"), ("log_refused", "log_refused_flows"), ("torn", "torn_flows")]);
     let placed = of("logged_flows") + left_out.values().sum::<u64>() + dropped.values().sum::<u64>();
+    let sockets = collector.sockets();
     let ledger = LedgerAnswer {
         since: rfc3339(call.endpoint.started_ms),
         datagrams: Datagrams {
+            kernel_drops: sockets.iter().map(|socket| socket.kernel_drops).sum(),
             received: of("datagrams"),
             decoded: of("datagrams").saturating_sub(datagrams_dropped.values().sum()),
             dropped: datagrams_dropped,
@@ -95,6 +102,7 @@ pub fn answer(call: Call) -> Result<Response, ApiError> {
             left_out,
             dropped,
         },
+        sockets,
         sequence: pick(&[
             ("gap", "sequence_gap"),
             ("lost_in_crash", "lost_in_crash"),
