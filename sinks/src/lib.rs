@@ -22,4 +22,10 @@ pub struct Kind {
 pub use sink_api::sink::{KeyError, ParsedSink};
 
 /// Every kind of sink, in the order in which help texts show them.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[Kind {
+    name: "parquet",
+    about: "embedded store: columnar files on local disk by day, open to every engine that reads Parquet (default)",
+    sample: sink_parquet::SAMPLE,
+    keys: sink_parquet::KEYS,
+    parse: sink_parquet::parse,
+}];

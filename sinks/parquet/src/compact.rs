@@ -1,0 +1,95 @@
+//! Merging small files into larger ones.
+//!
+//! Files of one partition and of similar size are merged once there are enough of them, so each row is rewritten a few
+//! times at the most; what remains of a partition that is over is merged whatever its sizes. One call does one merge of a
+//! bounded number of rows.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::errors::Result;
+use sink_api::batch::Field;
+use sink_api::rollup::RollupDef;
+use sink_api::time::{HOUR_MS, rfc3339};
+
+use crate::decode::{DataReader, read_flows, read_rollup};
+use crate::encode::flow_order;
+use crate::manifest::{DataFile, State};
+use crate::sink::{Commit, write_rollup};
+use crate::table::{FLOWS, Table, flow_cells};
+
+/// Rows that one merge takes at the most: it holds them in memory, and writing waits for it.
+const MERGE_ROWS_MAX: u64 = 400_000;
+
+/// A file of this many rows is left alone.
+const DONE_ROWS: u64 = MERGE_ROWS_MAX / 2;
+
+/// Files of similar size that a running partition gathers before they are merged.
+const MERGE_FILES_MIN: usize = 8;
+
+/// Files that one merge takes at the most.
+const MERGE_FILES_MAX: usize = 64;
+
+/// How long after its end a partition may still get rows in numbers: flows are reported late.
+const OVER_AFTER_MS: i64 = HOUR_MS;
+
+/// Files to merge into one.
+#[derive(Debug, PartialEq)]
+pub struct Job {
+    /// At least two files of one partition of one table.
+    pub files: Vec<Arc<DataFile>>,
+}
+
+/// The merge that is most worth doing, if any is.
+///
+/// Tables of rollups that are not configured (any more) are left as they are.
+pub fn next_job(state: &State, rollups: &[RollupDef], now_ms: i64) -> Option<Job> {
+    let known = |table: &str| table == FLOWS || rollups.iter().any(|d| *d.name == *table);
+    let mut groups: BTreeMap<(&str, &str, u32), Vec<&Arc<DataFile>>> = BTreeMap::new();
+    let yesterday = rfc3339(now_ms.saturating_sub(OVER_AFTER_MS));
+    for file in state.files.values().filter(|f| f.rows < DONE_ROWS && known(f.table())) {
+        let over = file.partition() < yesterday.get(..file.partition().len()).unwrap_or_default();
+        // Sizes by powers of 8; in a partition that is over all sizes are one class.
+        let class = if over { u32::MAX } else { file.rows.max(1).ilog2() / 3 };
+        groups.entry((file.table(), file.partition(), class)).or_default().push(file);
+    }
+    let enough = |class: u32, files: &Vec<_>| files.len() >= if class == u32::MAX { 2 } else { MERGE_FILES_MIN };
+    let candidates = groups.into_iter().filter(|((_, _, class), files)| enough(*class, files));
+    let (_, files) = candidates.max_by_key(|(_, files)| files.len())?;
+    let mut rows = 0;
+    let fits = |file: &&Arc<DataFile>| {
+        rows += file.rows;
+        rows <= MERGE_ROWS_MAX
+    };
+    let files: Vec<_> = files.into_iter().take(MERGE_FILES_MAX).take_while(fits).cloned().collect();
+    (files.len() >= 2).then_some(Job { files })
+}
+
+/// Writes the merged rows into the commit.
+///
+/// # Errors
+/// Of the file system, or when a file is malformed.
+pub(crate) fn run(job: &Job, folder: &Path, rollups: &[RollupDef], commit: &mut Commit<'_>) -> Result<()> {
+    let Some(first) = job.files.first() else {
+        return Ok(());
+    };
+    let times = job.files.iter().fold((i64::MAX, i64::MIN), |(a, b), f| (a.min(f.min_ms), b.max(f.max_ms)));
+    let readers = job.files.iter().map(|f| DataReader::open(&folder.join(&f.path))).collect::<Result<Vec<_>>>()?;
+    let groups = readers.iter().flat_map(|r| (0..r.row_groups().len()).map(move |g| (r, g)));
+    if first.table() == FLOWS {
+        let read = |(reader, group)| read_flows(reader, group, Field::ALL, None).map(Arc::new);
+        let batches = groups.map(read).collect::<Result<Vec<_>>>()?;
+        let total = batches.iter().map(|b| b.len()).sum();
+        let rows = flow_order(&batches, total, None);
+        return commit.row_group(&Table::flows(), first.partition().to_string(), times, &rows, |column| {
+            batches.iter().map(|b| flow_cells(b, Field::ALL[column])).collect()
+        });
+    }
+    let Some(def) = rollups.iter().find(|d| *d.name == *first.table()) else {
+        return Ok(());
+    };
+    let parts = groups.map(|(reader, group)| read_rollup(reader, group, def, None)).collect::<Result<Vec<_>>>()?;
+    let parts: Vec<_> = parts.iter().flatten().collect();
+    write_rollup(commit, def, &parts, parts.iter().map(|p| p.len()).sum())
+}

@@ -1,0 +1,143 @@
+//! From Parquet files back to columns in memory: chosen columns of chosen rows.
+//!
+//! Columns that a file lacks (it was written before they existed) are null. Reads what this store writes: data pages of
+//! version 2, the encodings of [`crate::codec`]; anything else is an error that names the file.
+
+mod leaf;
+mod rows;
+mod source;
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::basic::{LogicalType, Type as Physical};
+use parquet::errors::Result;
+use parquet::file::metadata::{
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::page_index::index_reader::{decode_column_index, decode_offset_index};
+use parquet::file::page_index::offset_index::OffsetIndexMetaData;
+use parquet::file::reader::ChunkReader;
+use parquet::file::serialized_reader::SerializedPageReader;
+
+use crate::encode::LeafData;
+use source::Source;
+
+pub use rows::{read_flows, read_rollup};
+
+/// Rows of a row group that are wanted: ascending, disjoint ranges, or all.
+pub type Wanted<'a> = Option<&'a [Range<usize>]>;
+
+/// An open data file. Threads may share it.
+#[derive(Clone)]
+pub struct DataReader {
+    source: Source,
+    metadata: Arc<ParquetMetaData>,
+}
+
+impl DataReader {
+    /// Opens a file and reads its footer.
+    ///
+    /// # Errors
+    /// Of the file system, or when it is no Parquet file.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::with_metadata(File::open(path)?, None)
+    }
+
+    /// The same with a footer that is known already.
+    ///
+    /// # Errors
+    /// See [`DataReader::open`].
+    pub fn with_metadata(file: File, metadata: Option<Arc<ParquetMetaData>>) -> Result<Self> {
+        let source = Source::new(file)?;
+        let metadata = match metadata {
+            Some(metadata) => metadata,
+            None => {
+                let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Skip);
+                Arc::new(reader.parse_and_finish(&source)?)
+            }
+        };
+        Ok(Self { source, metadata })
+    }
+
+    /// The footer.
+    pub fn metadata(&self) -> &Arc<ParquetMetaData> {
+        &self.metadata
+    }
+
+    /// Its row groups.
+    pub fn row_groups(&self) -> &[RowGroupMetaData] {
+        self.metadata.row_groups()
+    }
+
+    /// What the footer says about a leaf in a row group; `None` when the file lacks the leaf.
+    pub fn chunk(&self, row_group: usize, leaf: &str) -> Option<&ColumnChunkMetaData> {
+        self.row_groups().get(row_group)?.columns().iter().find(|c| c.column_descr().name() == leaf)
+    }
+
+    /// Rows in a row group.
+    pub fn rows(&self, row_group: usize) -> usize {
+        self.row_groups().get(row_group).map_or(0, |g| usize::try_from(g.num_rows()).unwrap_or(0))
+    }
+
+    /// Where the pages of a chunk are, when the file says so.
+    ///
+    /// # Errors
+    /// Of the file system, or when the index is malformed.
+    pub fn offset_index(&self, chunk: &ColumnChunkMetaData) -> Result<Option<OffsetIndexMetaData>> {
+        let Some(range) = chunk.offset_index_range() else {
+            return Ok(None);
+        };
+        let bytes = self.source.get_bytes(range.start, usize::try_from(range.end - range.start)?)?;
+        decode_offset_index(&bytes).map(Some)
+    }
+
+    /// Smallest and largest values of the pages of a chunk, when the file says so.
+    ///
+    /// # Errors
+    /// Of the file system, or when the index is malformed.
+    pub fn column_index(&self, chunk: &ColumnChunkMetaData) -> Result<Option<ColumnIndexMetaData>> {
+        let Some(range) = chunk.column_index_range() else {
+            return Ok(None);
+        };
+        let bytes = self.source.get_bytes(range.start, usize::try_from(range.end - range.start)?)?;
+        decode_column_index(&bytes, chunk.column_type()).map(Some)
+    }
+
+    /// Reads a leaf. A leaf that the file lacks, or that is null everywhere, is `LeafData::Null`.
+    ///
+    /// # Errors
+    /// Of the file system, or when pages are malformed.
+    pub fn read(&self, row_group: usize, leaf: &str, wanted: Wanted<'_>) -> Result<LeafData> {
+        let Some(chunk) = self.chunk(row_group, leaf) else {
+            return Ok(LeafData::Null);
+        };
+        let rows = self.rows(row_group);
+        let nulls = chunk.statistics().and_then(|s| s.null_count_opt());
+        if nulls == Some(rows as u64) {
+            return Ok(LeafData::Null);
+        }
+        let physical = chunk.column_type();
+        let is_dictionary = match chunk.column_descr().logical_type_ref() {
+            Some(LogicalType::Uuid | LogicalType::String) => true,
+            _ => physical == Physical::BYTE_ARRAY,
+        };
+        let locations = match wanted {
+            Some(_) => self.offset_index(chunk)?.map(|index| index.page_locations().clone()),
+            None => None,
+        };
+        let source = match &locations {
+            // A few pages: read one by one.
+            Some(_) => self.source.clone(),
+            None => {
+                let (start, length) = chunk.byte_range();
+                self.source.with_window(start, length)?
+            }
+        };
+        let mut pages = SerializedPageReader::new(Arc::new(source), chunk, rows, locations)?;
+        leaf::read_chunk(&mut pages, physical, is_dictionary, rows, wanted)
+    }
+}

@@ -1,0 +1,236 @@
+//! One leaf's column chunk: pages, statistics and page index.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use parquet::basic::{Compression, Encoding, PageType, Type as Physical, ZstdLevel};
+use parquet::column::page::{CompressedPage, Page, PageWriter};
+use parquet::column::writer::ColumnCloseResult;
+use parquet::data_type::{ByteArray, FixedLenByteArray};
+use parquet::errors::Result;
+use parquet::file::metadata::{ColumnChunkMetaData, ColumnIndexBuilder, OffsetIndexBuilder, PageEncodingStats};
+use parquet::file::statistics::Statistics;
+use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
+use parquet::schema::types::ColumnDescPtr;
+
+use super::gather::LeafData;
+use super::pages::{Encoded, Plan};
+use crate::codec::{encode_hybrid, encode_hybrid_run};
+use crate::table::Leaf;
+
+/// Rows in a page. Small enough that the page index prunes a search for one subscriber to little work, large enough that
+/// headers and index stay under 0.1 bytes a row over all columns.
+pub const PAGE_ROWS: usize = 16 * 1024;
+
+/// Compression is left out for a chunk when its first page shrinks to no less than this share (in percent).
+const COMPRESSED_PERCENT_MAX: usize = 92;
+
+/// Encoder with buffers that are reused from chunk to chunk.
+pub struct ChunkEncoder {
+    zstd: zstd::bulk::Compressor<'static>,
+    codec: Compression,
+}
+
+/// A finished chunk: its bytes, and what the file's footer says about it.
+pub struct Chunk {
+    pub bytes: Bytes,
+    pub close: ColumnCloseResult,
+}
+
+/// State while a chunk is written.
+struct Open<'a> {
+    sink: TrackedWrite<Vec<u8>>,
+    column: &'a ColumnDescPtr,
+    uncompressed: i64,
+    encodings: Vec<PageEncodingStats>,
+    index: ColumnIndexBuilder,
+    offsets: OffsetIndexBuilder,
+    compress: bool,
+}
+
+/// A page ready to be written: levels, values, and the encoding of the values.
+struct PageParts {
+    levels: Vec<u8>,
+    values: Vec<u8>,
+    encoding: Encoding,
+    rows: usize,
+    nulls: usize,
+}
+
+impl ChunkEncoder {
+    /// An encoder for a zstd level (1 to 22).
+    ///
+    /// # Errors
+    /// When zstd refuses the level or has no memory.
+    pub fn new(level: i32) -> Result<Self> {
+        let zstd = zstd::bulk::Compressor::new(level)?;
+        Ok(Self { zstd, codec: Compression::ZSTD(ZstdLevel::try_new(level)?) })
+    }
+
+    /// Encodes `rows` rows of a leaf.
+    ///
+    /// # Errors
+    /// When the parts do not fit together, which no input can cause.
+    pub fn encode(&mut self, leaf: &Leaf, column: &ColumnDescPtr, data: &LeafData, rows: usize) -> Result<Chunk> {
+        let plan = Plan::new(leaf, data);
+        let mut open = Open {
+            sink: TrackedWrite::new(Vec::new()),
+            column,
+            uncompressed: 0,
+            encodings: Vec::new(),
+            index: ColumnIndexBuilder::new(column.physical_type()),
+            offsets: OffsetIndexBuilder::new(),
+            compress: true,
+        };
+        let mut dictionary_offset = None;
+        if let Some((values, count)) = plan.dictionary_page() {
+            dictionary_offset = Some(0);
+            self.write_dictionary(&mut open, values, count)?;
+        }
+        let data_offset = open.sink.bytes_written() as i64;
+        let page_rows = if plan.is_uniform() { rows.max(1) } else { PAGE_ROWS };
+        let mut nulls = 0;
+        for (number, start) in (0..rows).step_by(page_rows).enumerate() {
+            let range = start..rows.min(start + page_rows);
+            nulls += self.write_data(&mut open, &plan, range, number == 0)?;
+        }
+        let statistics = chunk_statistics(column.physical_type(), plan.min_max(0..rows), nulls);
+        self.finish(open, rows, data_offset, dictionary_offset, statistics)
+    }
+
+    fn write_dictionary(&mut self, open: &mut Open<'_>, values: Vec<u8>, count: usize) -> Result<()> {
+        let uncompressed = values.len();
+        let buf = Bytes::from(self.zstd.compress(&values)?);
+        let page = Page::DictionaryPage { buf, num_values: count as u32, encoding: Encoding::PLAIN, is_sorted: false };
+        open.write(CompressedPage::new(page, uncompressed), PageType::DICTIONARY_PAGE, Encoding::PLAIN)?;
+        Ok(())
+    }
+
+    /// Writes the page of a range of rows; gives its number of nulls.
+    fn write_data(&mut self, open: &mut Open<'_>, plan: &Plan<'_>, range: Range<usize>, first: bool) -> Result<usize> {
+        let (levels, present) = levels(plan, range.clone());
+        let Encoded { bytes: values, encoding } = plan.encode(range.clone());
+        let page = PageParts { levels, values, encoding, rows: range.len(), nulls: range.len() - present };
+        match plan.min_max(range) {
+            Some((min, max)) => open.index.append(false, min, max, page.nulls as i64, None),
+            None => open.index.append(true, Vec::new(), Vec::new(), page.nulls as i64, None),
+        }
+        open.offsets.append_row_count(page.rows as i64);
+        let nulls = page.nulls;
+        self.write_page(open, page, first)?;
+        Ok(nulls)
+    }
+
+    fn write_page(&mut self, open: &mut Open<'_>, page: PageParts, first: bool) -> Result<()> {
+        let uncompressed = page.levels.len() + page.values.len();
+        let mut stored = None;
+        if open.compress && !page.values.is_empty() {
+            let compressed = self.zstd.compress(&page.values)?;
+            let pays = compressed.len() * 100 < page.values.len() * COMPRESSED_PERCENT_MAX;
+            // One page tells for the whole chunk: its pages are alike.
+            open.compress = pays || !first || page.values.len() < 64;
+            stored = (compressed.len() < page.values.len()).then_some(compressed);
+        }
+        let is_compressed = stored.is_some();
+        let levels_len = page.levels.len() as u32;
+        let mut buf = page.levels;
+        buf.extend_from_slice(stored.as_deref().unwrap_or(&page.values));
+        let data = Page::DataPageV2 {
+            buf: Bytes::from(buf),
+            num_values: page.rows as u32,
+            encoding: page.encoding,
+            num_nulls: page.nulls as u32,
+            num_rows: page.rows as u32,
+            def_levels_byte_len: levels_len,
+            rep_levels_byte_len: 0,
+            is_compressed,
+            statistics: None,
+        };
+        let (offset, size) =
+            open.write(CompressedPage::new(data, uncompressed), PageType::DATA_PAGE_V2, page.encoding)?;
+        open.offsets.append_offset_and_size(offset, size);
+        Ok(())
+    }
+
+    fn finish(
+        &self,
+        open: Open<'_>,
+        rows: usize,
+        data_page_offset: i64,
+        dictionary_page_offset: Option<i64>,
+        statistics: Statistics,
+    ) -> Result<Chunk> {
+        let Open { sink, column, uncompressed, encodings, index, offsets, .. } = open;
+        let bytes = sink.into_inner()?;
+        let metadata = ColumnChunkMetaData::builder(column.clone())
+            .set_compression(self.codec)
+            .set_encodings(encodings.iter().map(|e| e.encoding).chain([Encoding::RLE]).collect())
+            .set_page_encoding_stats(encodings)
+            .set_total_compressed_size(bytes.len() as i64)
+            .set_total_uncompressed_size(uncompressed)
+            .set_num_values(rows as i64)
+            .set_data_page_offset(data_page_offset)
+            .set_dictionary_page_offset(dictionary_page_offset)
+            .set_statistics(statistics)
+            .build()?;
+        let close = ColumnCloseResult {
+            bytes_written: bytes.len() as u64,
+            rows_written: rows as u64,
+            metadata,
+            bloom_filter: None,
+            column_index: Some(index.build()?),
+            offset_index: Some(offsets.build()),
+        };
+        Ok(Chunk { bytes: Bytes::from(bytes), close })
+    }
+}
+
+impl Open<'_> {
+    /// Writes a page and counts it; gives its offset in the chunk and its size with header.
+    fn write(&mut self, page: CompressedPage, page_type: PageType, encoding: Encoding) -> Result<(i64, i32)> {
+        let spec = SerializedPageWriter::new(&mut self.sink).write_page(page)?;
+        self.uncompressed += spec.uncompressed_size as i64;
+        match self.encodings.iter_mut().find(|e| e.page_type == page_type && e.encoding == encoding) {
+            Some(entry) => entry.count += 1,
+            None => self.encodings.push(PageEncodingStats { page_type, encoding, count: 1 }),
+        }
+        Ok((spec.offset as i64, spec.compressed_size as i32))
+    }
+}
+
+/// Definition levels of a page (1 = set), and how many rows are set.
+fn levels(plan: &Plan<'_>, range: Range<usize>) -> (Vec<u8>, usize) {
+    let mut out = Vec::new();
+    let rows = range.len();
+    let levels: Vec<u32> = match (plan.present(), plan.codes()) {
+        (Some(present), _) => present[range].iter().map(|p| u32::from(*p)).collect(),
+        (None, Some(codes)) => codes[range].iter().map(|c| u32::from(*c != 0)).collect(),
+        (None, None) => {
+            let set = !plan.all_null();
+            encode_hybrid_run(u32::from(set), rows, 1, &mut out);
+            return (out, if set { rows } else { 0 });
+        }
+    };
+    encode_hybrid(&levels, 1, &mut out);
+    (out, levels.iter().map(|l| *l as usize).sum())
+}
+
+fn chunk_statistics(physical: Physical, min_max: Option<(Vec<u8>, Vec<u8>)>, nulls: usize) -> Statistics {
+    let (min, max) = min_max.unzip();
+    let nulls = Some(nulls as u64);
+    match physical {
+        Physical::INT32 => {
+            let read = |b: Vec<u8>| b.try_into().map(i32::from_le_bytes).unwrap_or_default();
+            Statistics::int32(min.map(read), max.map(read), None, nulls, false)
+        }
+        Physical::INT64 => {
+            let read = |b: Vec<u8>| b.try_into().map(i64::from_le_bytes).unwrap_or_default();
+            Statistics::int64(min.map(read), max.map(read), None, nulls, false)
+        }
+        Physical::FIXED_LEN_BYTE_ARRAY => {
+            let read = |b: Vec<u8>| FixedLenByteArray::from(b);
+            Statistics::fixed_len_byte_array(min.map(read), max.map(read), None, nulls, false)
+        }
+        _ => Statistics::byte_array(min.map(ByteArray::from), max.map(ByteArray::from), None, nulls, false),
+    }
+}

@@ -1,0 +1,207 @@
+//! The writer of the store.
+//!
+//! A commit goes: write each file under a temporary name and sync it; rename them all; sync their folders; append one
+//! line to the manifest and sync it. Until that last step nothing has happened: files that the manifest does not list are
+//! removed when the store is opened. So a commit is whole or not at all, and the cursor is part of it.
+
+mod commit;
+mod pending;
+mod retention;
+#[cfg(test)]
+mod tests;
+mod trash;
+
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sink_api::rollup::{Record, RollupDef};
+use sink_api::sink::{Group, SinkCounters};
+use sink_api::{Clock, LogId, Sink, SinkContext, SinkError};
+
+use crate::compact;
+use crate::config::Config;
+use crate::layout;
+use crate::manifest::{Change, DataFile, ManifestError, ManifestWriter, Stored};
+use commit::Steps;
+use pending::Pending;
+use trash::Trash;
+
+pub(crate) use commit::Commit;
+pub(crate) use pending::write_rollup;
+pub(crate) use retention::oldest_kept_ms;
+
+/// The open store, for writing. Holds the folder's lock.
+pub struct ParquetSink {
+    folder: PathBuf,
+    config: Config,
+    log_id: LogId,
+    rollups: Arc<Vec<RollupDef>>,
+    clock: Clock,
+    manifest: ManifestWriter,
+    trash: Trash,
+    steps: Steps,
+    expired_flows: u64,
+    last_retention_ms: i64,
+    _lock: File,
+}
+
+impl ParquetSink {
+    /// Opens the store, creates it when it is missing, and removes what an interrupted commit left.
+    ///
+    /// # Errors
+    /// `Retry` for trouble with the file system or while another process writes here, `Fatal` for a damaged manifest.
+    pub fn open(config: &Config, context: &SinkContext) -> Result<Self, SinkError> {
+        let folder = config.path.clone();
+        let failed = |what: &str, e: std::io::Error| SinkError::retry(format!("{}: {what}: {e}", folder.display()));
+        fs::create_dir_all(&folder).map_err(|e| failed("cannot create", e))?;
+        let lock = File::create(folder.join("lock")).map_err(|e| failed("cannot create the lock", e))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(SinkError::retry(format!("{}: another process writes here", folder.display())));
+            }
+            Err(TryLockError::Error(e)) => return Err(failed("cannot lock", e)),
+        }
+        let on_disk = layout::files_on_disk(&folder).map_err(|e| failed("cannot read", e))?;
+        let has_data = on_disk.iter().any(|f| f.ends_with(".parquet"));
+        let mut manifest = ManifestWriter::open(&folder, has_data).map_err(|e| match e {
+            ManifestError::Io(e) => failed("manifest", e),
+            damaged => SinkError::Fatal(damaged.to_string()),
+        })?;
+        settle(&folder, &mut manifest, &on_disk).map_err(|e| failed("cannot settle", e))?;
+        let trash = Trash::open(&folder, (context.clock)()).map_err(|e| failed("cannot read", e))?;
+        Ok(Self {
+            folder,
+            config: config.clone(),
+            log_id: context.log_id,
+            rollups: context.rollups.clone(),
+            clock: context.clock.clone(),
+            manifest,
+            trash,
+            steps: Steps::default(),
+            expired_flows: 0,
+            last_retention_ms: i64::MIN,
+            _lock: lock,
+        })
+    }
+
+    fn failed(&self, error: impl std::fmt::Display) -> SinkError {
+        SinkError::retry(format!("{}: {error}", self.folder.display()))
+    }
+
+    /// Takes files out of the store: in the manifest first, then on the disk.
+    fn drop_files(&mut self, change: Change) -> Result<(), SinkError> {
+        let dropped = change.remove.clone();
+        self.manifest.commit(change).map_err(|e| self.failed(e))?;
+        for path in dropped {
+            self.trash.take(&path, (self.clock)()).map_err(|e| self.failed(e))?;
+        }
+        Ok(())
+    }
+
+    /// Runs the steps of commits through a hook that may fail them, for tests of crashes.
+    #[cfg(test)]
+    pub(crate) fn set_steps(&mut self, steps: Steps) {
+        self.steps = steps;
+    }
+}
+
+/// Makes disk and manifest agree: files that are not listed never happened, files that are missing are given up.
+fn settle(folder: &std::path::Path, manifest: &mut ManifestWriter, on_disk: &[String]) -> std::io::Result<()> {
+    for path in on_disk.iter().filter(|p| !manifest.state().files.contains_key(*p)) {
+        tracing::info!(file = %path, "removed a file that no commit lists");
+        fs::remove_file(folder.join(path))?;
+    }
+    let missing: Vec<String> =
+        manifest.state().files.keys().filter(|p| on_disk.binary_search(p).is_err()).cloned().collect();
+    if !missing.is_empty() {
+        missing
+            .iter()
+            .for_each(|file| tracing::error!(%file, "listed in the manifest, but not there: its rows are lost"));
+        manifest.commit(Change { remove: missing, ..Change::default() })?;
+    }
+    Ok(())
+}
+
+impl Sink for ParquetSink {
+    fn cursor(&mut self) -> Result<Option<u64>, SinkError> {
+        Ok(self.manifest.state().cursors.get(&self.log_id).copied())
+    }
+
+    fn write(&mut self, group: &mut dyn Group) -> Result<(), SinkError> {
+        let retention = self.config.retention;
+        let cutoff_ms = retention::detail_cutoff_ms(retention, (self.clock)());
+        let mut commit = Commit::new(&self.folder, &self.config, self.manifest.state().seq + 1, &mut self.steps);
+        let mut pending = Pending::new(&self.rollups, cutoff_ms);
+        let mut run: Option<(u64, u64)> = None;
+        while let Some(entry) = group.next()? {
+            let from = run.map_or(entry.position, |(from, _)| from);
+            run = Some((from, entry.position));
+            match entry.record {
+                Record::Flows(batch) => pending.push_flows(batch),
+                Record::Sums(sums) => pending.push_sums(sums),
+            }
+            if pending.flow_rows() >= self.config.row_group_rows {
+                pending.flush_flows(&mut commit).map_err(|e| SinkError::retry(e.to_string()))?;
+            }
+            if pending.sum_rows() >= self.config.row_group_rows {
+                pending.flush_sums(&mut commit).map_err(|e| SinkError::retry(e.to_string()))?;
+            }
+        }
+        let Some((from, to)) = run else {
+            return Ok(());
+        };
+        pending.flush_flows(&mut commit).map_err(|e| SinkError::retry(e.to_string()))?;
+        pending.flush_sums(&mut commit).map_err(|e| SinkError::retry(e.to_string()))?;
+        let expired = pending.expired_flows();
+        let label = format!("{}-{from}-{to}", &self.log_id.to_string()[..8]);
+        let add = commit.finish(&label).map_err(|e| SinkError::retry(e.to_string()))?;
+        let stored = vec![Stored { log: self.log_id, from, to }];
+        self.steps.at(commit::Step::BeforeManifest).map_err(|e| self.failed(e))?;
+        self.manifest.commit(Change { stored, add, ..Change::default() }).map_err(|e| self.failed(e))?;
+        self.expired_flows += expired;
+        self.steps.at(commit::Step::AfterManifest).map_err(|e| self.failed(e))
+    }
+
+    fn maintain(&mut self) -> Result<(), SinkError> {
+        let now_ms = (self.clock)();
+        self.trash.empty(now_ms).map_err(|e| self.failed(e))?;
+        if now_ms.saturating_sub(self.last_retention_ms) >= retention::INTERVAL_MS || now_ms < self.last_retention_ms {
+            let remove = retention::expired(self.manifest.state(), &self.rollups, self.config.retention, now_ms);
+            if !remove.is_empty() {
+                self.drop_files(Change { remove, ..Change::default() })?;
+            }
+            self.last_retention_ms = now_ms;
+        }
+        let Some(job) = compact::next_job(self.manifest.state(), &self.rollups, now_ms) else {
+            return Ok(());
+        };
+        let mut commit = Commit::new(&self.folder, &self.config, self.manifest.state().seq + 1, &mut self.steps);
+        compact::run(&job, &self.folder, &self.rollups, &mut commit).map_err(SinkError::retry)?;
+        let add = commit.finish("merged").map_err(SinkError::retry)?;
+        let rows = |files: &[Arc<DataFile>]| files.iter().map(|f| f.rows).sum::<u64>();
+        if rows(&add) != rows(&job.files) {
+            return Err(self.failed("merging files would have lost rows; they are left as they are"));
+        }
+        let remove = job.files.iter().map(|f| f.path.clone()).collect();
+        self.drop_files(Change { add, remove, ..Change::default() })
+    }
+
+    fn close(self: Box<Self>, _deadline: Duration) -> Result<(), SinkError> {
+        // Everything is durable already; the lock goes with the file.
+        Ok(())
+    }
+
+    fn counters(&self) -> SinkCounters {
+        let stored = self.manifest.state().files.values().map(|f| f.bytes).sum();
+        SinkCounters { expired_flows: self.expired_flows, stored_bytes: Some(stored) }
+    }
+}
+
+/// Whether an error says that a file is not there.
+pub(crate) fn is_missing(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+}

@@ -1,0 +1,183 @@
+//! The store from outside: what was written is what is answered, whatever happens in between.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sink_api::batch::Field;
+use sink_api::filter::{Filter, Side, Test};
+use sink_api::rollup::{Record, RollupDef};
+use sink_api::store::memory::MemoryStore;
+use sink_api::store::{Answer, FlowsQuestion, OrderBy, Question, TierChoice, TimeRange};
+use sink_api::{Addr, Direction, Entry, FlowBatch, FlowStore, Key, Sink, SinkConfig, Value};
+use support::{DAY_START_MS, Entries, Isp, LOG, MemoryLog, Random, TestClock, config, context, sums};
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// A store, its reference, and the log that feeds both.
+struct Rig {
+    _folder: tempfile::TempDir,
+    log: Arc<MemoryLog>,
+    clock: TestClock,
+    reference: MemoryStore,
+    sink: Box<dyn Sink>,
+    store: Arc<dyn FlowStore>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Arc::new(MemoryLog::default());
+        let clock = TestClock::new(DAY_START_MS + 2 * HOUR_MS);
+        let (config, context) = (config(folder.path()), context(log.clone(), &clock));
+        let sink = config.open(&context).unwrap();
+        let store = config.store(&context).unwrap().unwrap();
+        let reference = MemoryStore::new("reference", Arc::new(RollupDef::defaults()));
+        Self { _folder: folder, log, clock, reference, sink, store }
+    }
+
+    fn push(&self, record: Record) {
+        let position = self.log.push(record.clone());
+        self.reference.insert(LOG, Entry { position, record });
+    }
+
+    /// Stores what the log has, up to `entries` records, and lets the log forget it.
+    fn store(&mut self, entries: usize) {
+        let cursor = self.sink.cursor().unwrap().unwrap_or(0);
+        let mut group = Entries::new(self.log.after(cursor).into_iter().take(entries));
+        self.sink.write(&mut group).unwrap();
+        self.log.forget_upto(self.sink.cursor().unwrap().unwrap_or(0));
+    }
+
+    fn check(&self, when: &str) {
+        for question in questions() {
+            let (got, want) = (self.store.ask(&question).unwrap(), self.reference.ask(&question).unwrap());
+            assert_same(&got, &want, &format!("{when}: {question:?}"));
+        }
+        assert_eq!(list(&*self.store), list(&self.reference), "{when}: listing");
+    }
+}
+
+fn assert_same(got: &Answer, want: &Answer, about: &str) {
+    assert_eq!(got.matched, want.matched, "{about}");
+    assert_eq!(got.rows, want.rows, "{about}");
+    assert_eq!((got.total_rows, &got.tier, got.basis), (want.total_rows, &want.tier, want.basis), "{about}");
+    assert_eq!((got.error_bytes_max, got.range), (want.error_bytes_max, want.range), "{about}");
+}
+
+fn question(by: &[Key], filter: Filter, range: TimeRange) -> Question {
+    Question {
+        range,
+        filter,
+        by: by.to_vec(),
+        interval_ms: None,
+        order: OrderBy::Bytes,
+        limit: Some(20),
+        tier: TierChoice::Detail,
+        deadline: Instant::now() + Duration::from_secs(60),
+    }
+}
+
+fn whole() -> TimeRange {
+    TimeRange { from: DAY_START_MS - 24 * HOUR_MS, to: DAY_START_MS + 48 * HOUR_MS }
+}
+
+fn questions() -> Vec<Question> {
+    let field = |f| Key::Field(f);
+    let hour = TimeRange { from: DAY_START_MS + HOUR_MS - 5_000, to: DAY_START_MS + HOUR_MS + 3_000 };
+    let subscriber = Filter::uuid(Field::SubscriberId, Isp::subscriber_id(3));
+    let net = Test::Net { side: Side::Src, network: Isp::subscriber_addr(0), length: 32 };
+    let mut all = vec![
+        question(&[], Filter::Any, whole()),
+        question(&[field(Field::SrcIp)], Filter::Any, whole()),
+        question(&[field(Field::DstIp)], Filter::Any, hour),
+        question(&[field(Field::ServicePort), field(Field::Protocol)], subscriber, whole()),
+        question(&[Key::Host, Key::Role], Filter::Test(net), whole()),
+        question(&[field(Field::App), field(Field::Site)], Filter::Test(Test::Direction(Direction::In)), whole()),
+        question(&[field(Field::ExporterIp)], Filter::text(Field::NasId, "nas-2"), whole()),
+        question(&[Key::Country, Key::Asn], Filter::Not(Box::new(Filter::text(Field::App, "dns"))), whole()),
+        question(&[field(Field::RttMs)], Filter::Test(Test::IsNull(Field::Bidirectional)), whole()),
+        question(&[field(Field::VlanId), field(Field::NatSrcIp)], Filter::Any, whole()),
+    ];
+    all.push(Question { interval_ms: Some(1000), order: OrderBy::Time, limit: None, ..all[0].clone() });
+    for def in RollupDef::defaults() {
+        let by: Vec<Key> = def.by.iter().copied().take(3).collect();
+        let tier = TierChoice::Rollup(def.name.to_string());
+        if def.name.as_ref() != "talkers" {
+            all.push(Question { tier: tier.clone(), ..question(&by, Filter::Any, whole()) });
+        }
+        let by_host = [field(Field::SrcIp)];
+        if def.has_cut_bytes() {
+            all.push(Question { tier, ..question(&by_host, Filter::Any, whole()) });
+        }
+    }
+    all
+}
+
+/// Every flow as its values, sorted.
+fn list(store: &dyn FlowStore) -> Vec<Vec<Value>> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let question = FlowsQuestion { range: whole(), filter: Filter::Any, deadline };
+    let mut rows = Vec::new();
+    let summary = store
+        .flows(&question, &mut |batch: &FlowBatch, selected: &[u32]| {
+            let row = |row: &u32| Field::ALL.iter().map(|f| batch.value(*f, *row as usize)).collect();
+            rows.extend(selected.iter().map(row));
+            true
+        })
+        .unwrap();
+    assert_eq!(summary.rows, rows.len() as u64);
+    rows.sort();
+    rows
+}
+
+fn flows(batch: FlowBatch) -> Record {
+    Record::Flows(Arc::new(batch))
+}
+
+/// A batch with IPv6, nulls, and times on several days.
+fn odd_batch(isp: &mut Isp) -> FlowBatch {
+    let mut batch = isp.batch(300);
+    for row in 0..100 {
+        batch.time.set(row, Some(DAY_START_MS - 1 - row as i64));
+        batch.src_port.set(row, None);
+        batch.service_port.set(row * 2, None);
+    }
+    let mut wide = sink_api::column::IpColumn::default();
+    for row in 0..300 {
+        let v6 = Addr((0x2001_0db8 << 96) | (row as u128 % 9));
+        wide.push(if row % 3 == 0 { Some(v6) } else { batch.src_ip.get(row) });
+    }
+    batch.src_ip = wide;
+    batch
+}
+
+#[test]
+fn answers_equal_the_reference_from_tail_and_files_alike() {
+    let mut rig = Rig::new();
+    let (mut isp, mut random) = (Isp::new(1), Random(2));
+    rig.check("empty");
+    for round in 0..3 {
+        for _ in 0..3 {
+            rig.push(flows(isp.batch(700)));
+        }
+        let odd = odd_batch(&mut isp);
+        rig.push(flows(odd));
+        rig.push(Record::Sums(Arc::new(sums(&mut random, 50, DAY_START_MS))));
+        rig.check(&format!("round {round}, in the tail"));
+        rig.store(4);
+        rig.check(&format!("round {round}, partly stored"));
+        rig.store(usize::MAX);
+        rig.check(&format!("round {round}, stored"));
+    }
+    for n in 0..8 {
+        rig.sink.maintain().unwrap();
+        rig.check(&format!("after maintenance {n}"));
+    }
+    rig.clock.set(DAY_START_MS + 40 * HOUR_MS);
+    for _ in 0..20 {
+        rig.sink.maintain().unwrap();
+    }
+    rig.check("merged after the day was over");
+}
