@@ -5,8 +5,8 @@
 
 mod pace;
 mod pool;
-mod profile;
-mod random;
+pub mod profile;
+pub mod random;
 mod send;
 mod source;
 mod subscribers;

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::*;
+use crate::enrich::table::Prefix;
 use crate::enrich::{Enricher, Enrichment};
 use crate::flow::{Addr, FlowBatch, country};
 
@@ -82,6 +83,42 @@ fn the_table_answers_as_the_reader_of_the_databases_does() {
         }
     }
     assert!(checked > 3000, "{checked}");
+}
+
+/// A large database from `geoip/` (see `geoip/update.sh`) or the folder that RGZ_GEOIP names.
+#[test]
+fn a_real_database_gives_what_its_reader_gives_for_a_million_random_addresses() {
+    const ADDRESSES: u64 = 1_000_000;
+    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("geoip");
+    let folder = std::env::var_os("RGZ_GEOIP").map_or_else(own, PathBuf::from);
+    let Some(file) = mmdb_files(&folder).unwrap_or_default().into_iter().next() else {
+        println!("skipped: no database in {}", folder.display());
+        return;
+    };
+    let names = [file.file_name().and_then(|name| name.to_str()).unwrap()];
+    let (_folder, enrichment) = with_databases(&folder, &names);
+    let table = enrichment.table();
+    let reader = maxminddb::Reader::open_readfile(&file).unwrap();
+    let aliases: [Prefix; 2] = ["2002::/16", "2001::/32"].map(|text| text.parse().unwrap());
+    let (mut random, mut known) = (1u64, 0);
+    for i in 0..ADDRESSES {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let bits = u128::from(random) << 64 | u128::from(random.rotate_left(17));
+        // A quarter IPv6, in 2000::/3, where addresses are given.
+        let addr = if i % 4 == 0 { Addr(bits >> 3 | 1 << 125) } else { Addr::v4((random >> 32) as u32) };
+        if aliases.iter().any(|prefix| prefix.contains(addr)) {
+            continue;
+        }
+        let found = reader.lookup(addr.to_ip()).unwrap();
+        let nested: Option<String> = found.decode_path(&maxminddb::path!["country", "iso_code"]).unwrap();
+        let flat: Option<String> = found.decode_path(&maxminddb::path!["country_code"]).unwrap();
+        let asn: Option<u32> = found.decode_path(&maxminddb::path!["autonomous_system_number"]).unwrap();
+        let record = table.record(table.find(addr));
+        assert_eq!(record.country, nested.or(flat).and_then(|code| country::code(&code)).unwrap_or(0), "{addr}");
+        assert_eq!(record.asn, asn.unwrap_or(0), "{addr}");
+        known += u64::from(record.country != 0 || record.asn != 0);
+    }
+    assert!(known > ADDRESSES / 3, "{known}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //!
 //! The aliases of IPv4 in IPv6 databases (6to4, Teredo) are left out: their networks are not customers' nor remotes' today.
 
+mod verify;
+
 use std::path::{Path, PathBuf};
 
 use hashbrown::HashMap;
@@ -77,7 +79,7 @@ pub(super) fn read_folder(reading: &mut Reading<'_>, folder: &Path) {
 fn read(reading: &mut Reading<'_>, file: &Path) -> Result<(), SourceError> {
     let broken = |error: maxminddb::MaxMindDbError| SourceError::file(file, error);
     let reader = Reader::from_source(read_file(file)?).map_err(broken)?;
-    reader.verify().map_err(broken)?;
+    verify::verify(&reader).map_err(broken)?;
     // Few records serve many networks: each is decoded once.
     let mut decoded: HashMap<usize, Found, foldhash::fast::RandomState> = HashMap::default();
     let mut networks = 0;
