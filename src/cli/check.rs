@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::Failure;
 use crate::control::config::Settings;
+use crate::log::Durability;
 use crate::telemetry::units::print_bytes;
 
 /// Bytes of one conversation in the pairing table.
@@ -37,13 +38,16 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
 
 /// A line for each folder of a sink that cannot be made or written.
 fn unwritable_folders(settings: &Settings) -> Vec<String> {
+    let log = settings.base.join(&settings.stages.log.dir);
+    let log = (settings.stages.log.durability == Durability::Always).then_some(("log".to_owned(), log));
     let sinks = settings.sinks.iter();
-    let folders = sinks.flat_map(|sink| sink.config.folders().into_iter().map(|f| (sink.common.name.clone(), f)));
-    let problem = |(sink, folder): (String, std::path::PathBuf)| {
+    let folders =
+        sinks.flat_map(|sink| sink.config.folders().into_iter().map(|f| (format!("sink {}", sink.common.name), f)));
+    let problem = |(whose, folder): (String, std::path::PathBuf)| {
         let error = write_probe(&folder).err()?;
-        Some(format!("sink {sink}: cannot write to {}: {error}", folder.display()))
+        Some(format!("{whose}: cannot write to {}: {error}", folder.display()))
     };
-    folders.filter_map(problem).collect()
+    log.into_iter().chain(folders).filter_map(problem).collect()
 }
 
 /// Whether a file could be made in the folder, or in the nearest one above it that is there. Leaves nothing behind.
@@ -82,6 +86,7 @@ fn memory(settings: &Settings) -> Vec<(String, u64)> {
     let mut budget = vec![
         ("slabs and their queue".to_owned(), stages.receive.queue_bytes),
         ("pairing".to_owned(), pairing),
+        ("recent records of the log".to_owned(), stages.log.memory_budget_bytes()),
         ("keys and sums of rollups".to_owned(), stages.aggregate.memory_max_bytes),
     ];
     for sink in &settings.sinks {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::document::{Document, Overlay, Path};
 use crate::flow::sink::KeyError;
-use crate::{aggregate, control, decode, enrich, receive, telemetry};
+use crate::{aggregate, control, decode, enrich, log, receive, telemetry};
 
 pub use document::Origin;
 pub use env::{Environment, VARIABLES, Variable, of_process};
@@ -38,6 +38,8 @@ pub struct Stages {
     pub enrich: enrich::Config,
     /// Sums by key and time.
     pub aggregate: aggregate::Config,
+    /// The record of everything on disk.
+    pub log: log::Config,
     /// The API, the metrics and the health checks.
     pub admin: control::http::Config,
     /// What the collector says about itself.

@@ -268,6 +268,7 @@ fn pipeline_toml_names_every_key() {
         ("enrich", keys_of::<enrich::Config>("")),
         ("aggregate", keys_of::<aggregate::Config>("")),
         ("aggregate.rollup", keys_of::<aggregate::RollupConfig>("")),
+        ("log", keys_of::<log::Config>("")),
         ("admin", keys_of::<control::http::Config>("")),
         ("admin.token", keys_of::<control::http::TokenConfig>("")),
         ("telemetry", keys_of::<telemetry::logging::Config>("")),
