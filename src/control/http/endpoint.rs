@@ -26,6 +26,13 @@ const UNEMITTED_MS: i64 = 10 * MINUTE_MS;
 /// The aggregator is asked to emit at most once in this time.
 const EMIT_PAUSE_MS: i64 = SECOND_MS;
 
+/// What is counted of a route's requests.
+#[derive(Clone, Debug, Default)]
+struct Requests {
+    by_status: BTreeMap<u16, u64>,
+    took: Duration,
+}
+
 /// What all requests share.
 pub struct Endpoint {
     /// The process.
@@ -39,7 +46,7 @@ pub struct Endpoint {
     questions: Arc<Semaphore>,
     exports: Arc<Semaphore>,
     emitted_ms: AtomicI64,
-    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
+    requests: Mutex<BTreeMap<&'static str, Requests>>,
     turned_away: AtomicU64,
 }
 
@@ -109,18 +116,25 @@ impl Endpoint {
         }
     }
 
-    /// Counts an answer.
-    pub fn count(&self, route: &'static str, status: u16) {
+    /// Counts an answer and the time it took.
+    pub fn count(&self, route: &'static str, status: u16, took: Duration) {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        *requests.entry((route, status)).or_default() += 1;
+        let requests = requests.entry(route).or_default();
+        *requests.by_status.entry(status).or_default() += 1;
+        requests.took += took;
     }
 
     /// Adds what the endpoint itself counts to a scrape.
     pub fn expose(&self, out: &mut Exposition) {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for ((route, status), count) in requests {
-            let labels = [("route", route), ("status", &*status.to_string())];
-            out.counter("netflow_http_requests_total", "Requests answered.", &labels, count);
+        for (route, requests) in requests {
+            for (status, count) in &requests.by_status {
+                let labels = [("route", route), ("status", &*status.to_string())];
+                out.counter("netflow_http_requests_total", "Requests answered.", &labels, *count);
+            }
+            let (seconds, count) = (requests.took.as_secs_f64(), requests.by_status.values().sum());
+            let help = "Time until an answer began.";
+            out.summary("netflow_http_request_seconds", help, &[("route", route)], &[], seconds, count);
         }
         for (kind, turns, max) in
             [("question", &self.questions, self.config.queries_max), ("export", &self.exports, self.config.exports_max)]

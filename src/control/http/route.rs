@@ -127,12 +127,14 @@ impl Route {
         path_params: Vec<(String, String)>,
         request: Request,
     ) -> Response {
-        let counting = endpoint.clone();
+        let (counting, started) = (endpoint.clone(), Instant::now());
         let response = match self.answer(endpoint, peer, path_params, request).await {
             Ok(response) => response,
             Err(error) => error.into_response(),
         };
-        counting.count(self.path, response.status().as_u16());
+        let (status, took) = (response.status().as_u16(), started.elapsed());
+        tracing::debug!(route = self.path, status, ?took, "answered");
+        counting.count(self.path, status, took);
         response
     }
 

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
 use serde_json::json;
 
-use super::super::collector::{Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus};
+use super::super::collector::{
+    Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, SocketStatus,
+};
 use super::*;
 use crate::flow::store::memory::MemoryStore;
 use crate::flow::store::{Answer, FlowsQuestion, FlowsSummary, Question, StoreError};
@@ -161,6 +163,15 @@ impl Collector for TestProcess {
         self.ingested.lock().unwrap().push((exporter, body.to_vec()));
         let rejected = vec![Rejected { offset: 72, reason: "too short".into() }];
         Ok(Ingested { accepted_datagrams: 1, accepted_flows: u64::from(body[3]), rejected })
+    }
+
+    fn sockets(&self) -> Vec<SocketStatus> {
+        vec![SocketStatus {
+            address: "127.0.0.1:2055".into(),
+            datagrams: 2,
+            kernel_drops: 9,
+            ..SocketStatus::default()
+        }]
     }
 
     fn readiness(&self) -> Readiness {

@@ -231,6 +231,7 @@ fn exporters_sinks_and_ledger_show_the_accounts_and_their_sums_close() {
     );
     let ledger = ok(&server, "/ledger");
     assert_eq!(ledger["datagrams"]["received"], 2);
+    assert_eq!((&ledger["datagrams"]["kernel_drops"], &ledger["sockets"][0]["kernel_drops"]), (&json!(9), &json!(9)));
     assert_eq!(ledger["datagrams"]["decoded"], 1);
     assert_eq!(ledger["flows"]["announced"], 6);
     assert_eq!(ledger["flows"]["left_out"]["absurd"], 1);
