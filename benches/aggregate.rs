@@ -1,0 +1,124 @@
+//! CPU of the aggregator: all five default rollups over a stream like the profile `isp` (50,000 subscribers of 500
+//! resellers, zipf 0.9; 200,000 remotes, zipf 1.05), durations evenly from 0 to 900 s, emissions included. Time per element
+//! is time per flow: 150 ns are 0.15 CPU seconds per million flows.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rgz_netflow::aggregate::{Aggregator, Config, Counters};
+use rgz_netflow::cli::generate::{Profile, Rng};
+use rgz_netflow::flow::column::{Dict, DictValue, Text};
+use rgz_netflow::flow::{Direction, FlowBatch, RollupDef};
+
+const SUBSCRIBERS: u32 = 50_000;
+const BATCH_FLOWS: usize = 16_384;
+const BATCHES: usize = 96;
+const DURATION_MS_MAX: u32 = 900_000;
+const SERVICES: [u16; 12] = [443, 53, 80, 123, 993, 5222, 3478, 22, 8080, 25, 51_820, 853];
+/// Flows a second of the simulated clock: how often emissions fall due.
+const RATES: [u64; 2] = [20_000, 200_000];
+
+/// A dictionary column with its values found by hash.
+struct Names<T>(Dict<T>, HashMap<T, u32>);
+
+impl<T: DictValue> Names<T> {
+    fn new() -> Self {
+        Self(Dict::default(), HashMap::new())
+    }
+
+    fn push(&mut self, value: Option<T>) {
+        let code = value.map_or(0, |v| *self.1.entry(v.clone()).or_insert_with(|| self.0.add_value(v)));
+        self.0.push_code(code);
+    }
+}
+
+/// Flows that ended at most a second before time 0.
+fn batch(profile: &Profile, rng: &mut Rng) -> FlowBatch {
+    let mut batch = FlowBatch::default();
+    let (mut nas, mut site, mut app) = (Names::<Text>::new(), Names::<Text>::new(), Names::<Text>::new());
+    let (mut subscriber, mut reseller) = (Names::new(), Names::new());
+    while batch.len() < BATCH_FLOWS {
+        let (request, answer) = profile.draw(rng, |_| true);
+        for drawn in [Some(request), answer].into_iter().flatten() {
+            let record = drawn.record;
+            let end = -i64::from(rng.below(1000));
+            batch.time.push(Some(end));
+            batch.flow_start.push(Some(end - i64::from(rng.below(DURATION_MS_MAX))));
+            batch.bytes.push(Some(record.bytes.into()));
+            batch.packets.push(Some(record.packets.into()));
+            batch.protocol.push(Some(record.protocol));
+            batch.direction.push(Some(drawn.direction as u8));
+            batch.src_ip.extend_v4([record.src_addr].into_iter());
+            batch.dst_ip.extend_v4([record.dst_addr].into_iter());
+            let port = [record.dst_port, record.src_port].into_iter().find(|port| SERVICES.contains(port));
+            batch.service_port.push(Some(port.unwrap_or(0)));
+            app.push(port.map(|port| format!("app-{port}").into()));
+            let customer = if drawn.direction == Direction::In { record.dst_addr } else { record.src_addr };
+            let who = profile.index_of(customer).map(|index| profile.subscriber(index));
+            nas.push(who.as_ref().map(|who| format!("nas-{}", who.reseller % 4).into()));
+            site.push(who.as_ref().map(|who| who.site.as_str().into()));
+            subscriber.push(who.as_ref().map(|who| who.subscriber_id));
+            reseller.push(who.as_ref().map(|who| who.reseller_id));
+            batch.src_country.push(Some((record.src_addr % 97 % 60) as u16 + 1));
+            batch.dst_country.push(Some((record.dst_addr % 97 % 60) as u16 + 1));
+            batch.src_as.push(Some(record.src_addr % 4999));
+            batch.dst_as.push(Some(record.dst_addr % 4999));
+        }
+    }
+    (batch.nas_id, batch.site, batch.app) = (nas.0, site.0, app.0);
+    (batch.subscriber_id, batch.reseller_id) = (subscriber.0, reseller.0);
+    batch.fill_missing();
+    batch
+}
+
+fn shift(batch: &mut FlowBatch, by_ms: i64) {
+    batch.time.values_mut().iter_mut().for_each(|time| *time += by_ms);
+    batch.flow_start.values_mut().iter_mut().for_each(|time| *time += by_ms);
+}
+
+fn stream(criterion: &mut Criterion) {
+    let profile = Profile::isp(1, SUBSCRIBERS);
+    let mut rng = Rng::new(1, 2);
+    let mut batches: Vec<FlowBatch> = (0..BATCHES).map(|_| batch(&profile, &mut rng)).collect();
+    let mut group = criterion.benchmark_group("aggregate");
+    group.sample_size(20);
+    let flows: usize = batches.iter().map(FlowBatch::len).sum();
+    group.throughput(Throughput::Elements(flows as u64));
+    let all = RollupDef::defaults();
+    let mut cases: Vec<(String, Vec<RollupDef>, u64)> =
+        RATES.iter().map(|rate| (format!("five rollups at {rate} flows/s"), all.clone(), *rate)).collect();
+    cases.extend(all.iter().map(|def| (format!("{} alone", def.name), vec![def.clone()], RATES[1])));
+    for (name, defs, rate) in cases {
+        let counters = Arc::new(Counters::default());
+        let mut aggregator = Aggregator::new(Arc::new(defs), Config::default(), counters.clone()).unwrap();
+        let (mut position, mut now_ms, mut rows) = (0, 1_700_000_000_000, 0u64);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for batch in &mut batches {
+                    position += 1;
+                    now_ms += batch.len() as i64 * 1000 / rate as i64;
+                    shift(batch, now_ms);
+                    aggregator.add(position, batch, now_ms);
+                    shift(batch, -now_ms);
+                    while let Some(sums) = aggregator.emit(now_ms) {
+                        rows += sums.rows.iter().map(|rows| rows.len() as u64).sum::<u64>();
+                        black_box(sums);
+                    }
+                }
+            });
+        });
+        println!(
+            "  rows per 1000 flows: {:.1}, without room: {:.2}, early emissions: {}, held: {} MiB",
+            rows as f64 * 1000.0 / counters.flows.get().max(1) as f64,
+            counters.refused_keys.get() as f64 * 1000.0 / counters.flows.get().max(1) as f64,
+            counters.early_emissions.get(),
+            aggregator.held_bytes() >> 20,
+        );
+    }
+    group.finish();
+}
+
+criterion_group!(benches, stream);
+criterion_main!(benches);
