@@ -4,14 +4,21 @@
 //! rows u32 | streams u32 | each 48 bytes | columns u8 | each: name | bytes u32 | column
 //! ```
 //! Columns that are null in every row are left out. A column whose name the reader does not know is skipped, so that a log
-//! outlives a change of the columns.
+//! outlives a change of the columns. The destinations of internal flows stand among the columns, under a name of their own:
+//!
+//! ```text
+//! entries u32 | each its row u32 | subscriber_id | reseller_id | site
+//! ```
 
 use super::bytes::{DecodeError, Reader, put_name};
 use super::dict::{put_addrs, put_dict, read_addrs, read_dict};
 use super::plain::{CONSTANT_ROWS_MAX, put_column, read_column};
 use super::{ROWS_MAX, streams};
 use crate::flow::batch::{ColumnMut, ColumnRef};
-use crate::flow::{Field, FlowBatch};
+use crate::flow::{Field, FlowBatch, InternalDestinations};
+
+/// The name under which [`InternalDestinations`] stand. No column has it.
+const INTERNAL: &str = "internal_destinations";
 
 /// Appends a batch.
 pub fn put(batch: &FlowBatch, out: &mut Vec<u8>) {
@@ -25,13 +32,41 @@ pub fn put(batch: &FlowBatch, out: &mut Vec<u8>) {
             continue;
         }
         out[count_at] += 1;
-        put_name(out, field.name());
-        let bytes_at = out.len();
-        out.extend_from_slice(&[0; 4]);
-        put_any(column, out);
-        let bytes = (out.len() - bytes_at - 4) as u32;
-        out[bytes_at..bytes_at + 4].copy_from_slice(&bytes.to_le_bytes());
+        put_named(field.name(), out, |out| put_any(column, out));
     }
+    if !batch.internal.rows.is_empty() && batch.internal.is_sound(batch.len()) {
+        out[count_at] += 1;
+        put_named(INTERNAL, out, |out| put_internal(&batch.internal, out));
+    }
+}
+
+fn put_named(name: &str, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+    put_name(out, name);
+    let bytes_at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    put(out);
+    let bytes = (out.len() - bytes_at - 4) as u32;
+    out[bytes_at..bytes_at + 4].copy_from_slice(&bytes.to_le_bytes());
+}
+
+fn put_internal(internal: &InternalDestinations, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(internal.rows.len() as u32).to_le_bytes());
+    internal.rows.iter().for_each(|row| out.extend_from_slice(&row.to_le_bytes()));
+    put_dict(&internal.subscriber_id, out);
+    put_dict(&internal.reseller_id, out);
+    put_dict(&internal.site, out);
+}
+
+fn read_internal(from: &mut Reader, rows: usize, internal: &mut InternalDestinations) -> Result<(), DecodeError> {
+    let entries = from.count(4)?;
+    internal.rows.clear();
+    for _ in 0..entries {
+        internal.rows.push(from.u32()?);
+    }
+    internal.subscriber_id = read_dict(from, entries)?;
+    internal.reseller_id = read_dict(from, entries)?;
+    internal.site = read_dict(from, entries)?;
+    if internal.is_sound(rows) && from.left() == 0 { Ok(()) } else { from.fail("destinations that fit no rows") }
 }
 
 /// Reads a batch into an empty one.
@@ -44,6 +79,10 @@ pub fn read(from: &mut Reader, batch: &mut FlowBatch) -> Result<(), DecodeError>
         let name = from.name()?;
         let bytes = from.u32()? as usize;
         let mut body = Reader::new(from.take(bytes)?);
+        if name == INTERNAL {
+            read_internal(&mut body, rows, &mut batch.internal)?;
+            continue;
+        }
         let Some(index) = Field::ALL.iter().position(|f| f.name() == name) else { continue };
         if std::mem::replace(&mut seen[index], true) {
             return from.fail("a column that is there twice");

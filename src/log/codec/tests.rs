@@ -47,7 +47,20 @@ fn any_batch(seed: u64, rows: usize) -> FlowBatch {
         }
     }
     batch.streams = batch_of(1, 1).streams;
+    for row in (0..rows as u32).filter(|row| (seed >> (row % 64)) & 1 == 1) {
+        batch.internal.rows.push(row);
+        batch.internal.subscriber_id.push(Some(&Uuid::from_u128(u128::from(row % 3))));
+        batch.internal.reseller_id.push((row % 2 == 0).then_some(&Uuid::from_u128(9)));
+        batch.internal.site.push(None);
+    }
     batch
+}
+
+fn internal_of(batch: &FlowBatch) -> Vec<String> {
+    let of = &batch.internal;
+    let entry =
+        |e: usize| format!("{:?}", (of.rows[e], of.subscriber_id.get(e), of.reseller_id.get(e), of.site.get(e)));
+    (0..of.rows.len()).map(entry).collect()
 }
 
 proptest! {
@@ -61,6 +74,7 @@ proptest! {
         decode_flows(&bytes, &mut back).unwrap();
         prop_assert_eq!(rows_of(&back), rows_of(&batch));
         prop_assert_eq!(&back.streams, &batch.streams);
+        prop_assert_eq!(internal_of(&back), internal_of(&batch));
         prop_assert_eq!(decode_streams(&bytes).unwrap(), batch.streams);
     }
 
