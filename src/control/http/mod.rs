@@ -24,7 +24,8 @@ mod tests;
 mod times;
 
 pub use collector::{
-    Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, SocketStatus,
+    Collector, ExporterHistory, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus,
+    SocketStatus,
 };
 pub use config::{Config, OPEN_TO_EVERYONE, Role, TokenConfig};
 pub use describe::document;

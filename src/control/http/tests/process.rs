@@ -1,16 +1,18 @@
 //! A process to put the endpoint over: a store in memory, a ledger, a sink, and knobs for what goes wrong.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
 use serde_json::json;
 
 use super::super::collector::{
-    Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, SocketStatus,
+    Collector, ExporterHistory, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus,
+    SocketStatus,
 };
 use super::*;
 use crate::flow::store::memory::MemoryStore;
 use crate::flow::store::{Answer, FlowsQuestion, FlowsSummary, Question, StoreError};
-use crate::flow::{Direction, Entry, FlowBatch, FlowStore, LogId, Record, RollupDef};
+use crate::flow::{Addr, Direction, Entry, FlowBatch, FlowStore, LogId, Record, RollupDef};
 use crate::telemetry::Exposition;
 use crate::telemetry::ledger::Ledger;
 
@@ -41,6 +43,7 @@ pub struct TestProcess {
     pub now_ms: AtomicI64,
     pub ingested: Seen<Body>,
     pub emissions: Seen<i64>,
+    pub histories: Mutex<BTreeMap<Addr, ExporterHistory>>,
     pub rollups: Arc<Vec<RollupDef>>,
 }
 
@@ -82,6 +85,7 @@ impl TestProcess {
             now_ms: AtomicI64::new(NOW_MS),
             ingested: Mutex::default(),
             emissions: Mutex::default(),
+            histories: Mutex::default(),
             rollups,
         }
     }
@@ -163,6 +167,10 @@ impl Collector for TestProcess {
         self.ingested.lock().unwrap().push((exporter, body.to_vec()));
         let rejected = vec![Rejected { offset: 72, reason: "too short".into() }];
         Ok(Ingested { accepted_datagrams: 1, accepted_flows: u64::from(body[3]), rejected })
+    }
+
+    fn exporters_of_all_runs(&self) -> BTreeMap<Addr, ExporterHistory> {
+        self.histories.lock().unwrap().clone()
     }
 
     fn sockets(&self) -> Vec<SocketStatus> {

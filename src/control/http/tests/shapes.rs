@@ -1,5 +1,6 @@
 use serde_json::json;
 
+use super::super::collector::ExporterHistory;
 use super::process::{Mood, NOW_MS, TestProcess, flows};
 use super::*;
 use crate::flow::rollup::KeyColumn;
@@ -240,6 +241,34 @@ fn exporters_sinks_and_ledger_show_the_accounts_and_their_sums_close() {
     assert_eq!(ledger["completeness"], 1.0);
     server.process.sink.lock().unwrap().received_flows += 3;
     assert_eq!(ok(&server, "/ledger")["sinks"][0]["unaccounted_flows"], 3);
+}
+
+#[test]
+fn exporters_of_earlier_runs_are_remembered() {
+    let server = TestServer::start();
+    let history = |last_seen_ms, flows| ExporterHistory {
+        first_seen_ms: NOW_MS - 86_400_000,
+        last_seen_ms,
+        version: 9,
+        totals: [("flows".to_owned(), flows)].into(),
+    };
+    let histories = [
+        ("192.0.2.1".parse().unwrap(), history(NOW_MS - 9000, 100)),
+        ("192.0.2.2".parse().unwrap(), history(NOW_MS - 9000, 50)),
+    ];
+    server.process.histories.lock().unwrap().extend(histories);
+    let answer = ok(&server, "/exporters");
+    let yesterday = json!("2026-01-30T12:00:00.000Z");
+    assert_eq!(
+        items(&answer, &["exporter_ip", "version", "first_seen", "silent_seconds"]),
+        [
+            [json!("192.0.2.1"), json!(5), yesterday.clone(), json!(1.5)],
+            [json!("192.0.2.2"), json!(9), yesterday, json!(9.0)],
+        ]
+    );
+    let flows =
+        |i: usize| (answer["items"][i]["counters"]["flows"].clone(), answer["items"][i]["totals"]["flows"].clone());
+    assert_eq!((flows(0), flows(1)), ((json!(6), json!(100)), (json!(0), json!(50))));
 }
 
 #[test]
