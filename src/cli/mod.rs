@@ -7,6 +7,7 @@ mod config;
 pub mod generate;
 mod interrupt;
 pub mod replay;
+mod run;
 mod sample;
 
 use std::fmt;
@@ -45,7 +46,7 @@ struct Command {
     #[command(flatten)]
     common: Common,
     #[command(subcommand)]
-    action: Action,
+    action: Option<Action>,
 }
 
 /// Where the configuration comes from.
@@ -100,6 +101,9 @@ enum Action {
     /// Send the flow exports of a capture again
     #[command(after_help = "Example:\n  rgz-netflow replay exports.pcap --speed 10 --shift-to-now")]
     Replay(replay::Options),
+    /// Receive, store and answer until told to stop (the default)
+    #[command(after_help = "Example:\n  rgz-netflow run -c pipeline.toml -p 2055")]
+    Run(run::Options),
     /// Print a [[sink]] table of a kind, every key with its default
     #[command(after_help = "Example:\n  rgz-netflow sample parquet >> pipeline.toml")]
     Sample(sample::Options),
@@ -112,13 +116,14 @@ enum Action {
 pub fn main() -> ExitCode {
     let command = Command::parse();
     let common = &command.common;
-    let done = match command.action {
+    let done = match command.action.unwrap_or_else(|| Action::Run(run::Options::default())) {
         Action::Check => common.load().and_then(|settings| check::run(&settings)),
         Action::Config => common.load().map(|settings| config::run(&settings)),
         Action::Export(export) => ask::export(&export),
         Action::Generate(options) => generate::run(&options),
         Action::Query(options) => ask::query(&options),
         Action::Replay(options) => replay::run(&options),
+        Action::Run(options) => common.load().and_then(|settings| run::run(&options, settings, common.sources())),
         Action::Sample(options) => sample::run(&options),
         Action::Top(options) => ask::top(&options),
     };

@@ -3,3 +3,4 @@
 pub mod config;
 pub mod http;
 mod nearest;
+pub mod state;

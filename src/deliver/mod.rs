@@ -1,1 +1,23 @@
-//! The stage `deliver`.
+//! The stage `deliver`: one thread a sink brings the log's entries to it. The only code that decides what follows an
+//! error: try again (exponential backoff with jitter), set aside (what the store refuses), or wait for a person.
+//!
+//! One slow or dead sink stalls neither the others nor the receivers: it only falls behind in the log.
+//!
+//! Invariants: a sink gets entries in order of position; after any error it is dropped, opened anew and asked for its
+//! cursor before anything is sent again; a position is released in the log only when the sink has it durably, or it was
+//! set aside.
+
+mod backoff;
+mod config;
+mod group;
+mod quarantine;
+mod source;
+mod status;
+mod thread;
+
+pub use config::Config;
+pub use group::Source;
+pub use quarantine::{Head, Quarantine};
+pub use source::LogSource;
+pub use status::{Problem, State, Status};
+pub use thread::Deliverer;

@@ -1,6 +1,7 @@
 //! `[[sink]]`: what is common to all kinds; the kind's own keys go to the kind.
 
 use std::path::Path as FsPath;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use toml::de::DeValue;
@@ -73,7 +74,7 @@ pub struct SinkSettings {
     /// What is common to all kinds.
     pub common: Common,
     /// What its kind made of its own keys.
-    pub config: Box<dyn SinkConfig>,
+    pub config: Arc<dyn SinkConfig>,
 }
 
 /// Reads every `[[sink]]` of the document. Relative paths are taken from `base`.
@@ -143,7 +144,7 @@ fn read_sink(
         }
     }
     match (kind.parse)(&own, base) {
-        Ok(config) => Some(SinkSettings { common, config }),
+        Ok(config) => Some(SinkSettings { common, config: config.into() }),
         Err(errors) => {
             problems.extend(errors.into_iter().map(|e| problem_at(document, &path.then(&e.key), e.problem)));
             None

@@ -1,0 +1,237 @@
+//! The whole path, from the wire to durable columns: `rgz-netflow generate` against `rgz-netflow run` with everything on,
+//! and `nfcapd` beside it when it is installed.
+//!
+//! ```text
+//! cargo bench --bench whole                                # 3 rounds of 10 s at each of several rates
+//! cargo bench --bench whole -- --rates 500000 --rounds 1 --seconds 5
+//! ```
+//!
+//! One line a round: flows sent a second, flows that reached the sink, loss, CPU seconds (user + system) of the collector
+//! and of the generator per million flows, peak resident memory, bytes a flow on disk. Machines differ: compare figures of
+//! one run.
+
+use std::io::{self, Read as _};
+use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_rgz-netflow");
+
+struct Options {
+    rates: Vec<u64>,
+    rounds: u32,
+    seconds: u32,
+    workers: Option<u32>,
+}
+
+/// One round's figures.
+#[derive(Default)]
+struct Round {
+    sent: u64,
+    sent_per_second: f64,
+    stored: u64,
+    cpu_s: f64,
+    generator_cpu_s: f64,
+    resident_bytes: u64,
+    disk_bytes: u64,
+}
+
+fn main() -> io::Result<()> {
+    let options = options();
+    println!(
+        "{:<12} {:>9} {:>9} {:>10} {:>8} {:>9} {:>10} {:>8} {:>11}",
+        "collector", "rate", "sent/s", "stored", "loss %", "CPU s/M", "generator", "RSS MB", "bytes/flow"
+    );
+    for rate in &options.rates {
+        for _ in 0..options.rounds {
+            print_round("rgz-netflow", *rate, &measure_ours(*rate, &options)?);
+        }
+        if installed("nfcapd") {
+            print_round("nfcapd", *rate, &measure_nfcapd(*rate, &options)?);
+        }
+    }
+    if !installed("nfcapd") {
+        println!("nfcapd is not installed: no comparison");
+    }
+    Ok(())
+}
+
+fn options() -> Options {
+    let mut options = Options { rates: vec![100_000, 500_000, 1_000_000], rounds: 3, seconds: 10, workers: None };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut number = || args.next().and_then(|text| text.parse::<u64>().ok());
+        match &*arg {
+            "--rounds" => options.rounds = number().unwrap_or(3) as u32,
+            "--seconds" => options.seconds = number().unwrap_or(10) as u32,
+            "--workers" => options.workers = number().map(|n| n as u32),
+            "--rates" => {
+                let list = args.next().unwrap_or_default();
+                options.rates = list.split(',').filter_map(|rate| rate.parse().ok()).collect();
+            }
+            // Cargo adds `--bench`.
+            _ => {}
+        }
+    }
+    options
+}
+
+fn print_round(collector: &str, rate: u64, round: &Round) {
+    let millions = round.stored.max(1) as f64 / 1e6;
+    println!(
+        "{collector:<12} {rate:>9} {:>9.0} {:>10} {:>8.3} {:>9.3} {:>10.3} {:>8.0} {:>11.1}",
+        round.sent_per_second,
+        round.stored,
+        (1.0 - round.stored as f64 / round.sent.max(1) as f64) * 100.0,
+        round.cpu_s / millions,
+        round.generator_cpu_s / millions,
+        round.resident_bytes as f64 / 1e6,
+        round.disk_bytes as f64 / round.stored.max(1) as f64,
+    );
+}
+
+fn measure_ours(rate: u64, options: &Options) -> io::Result<Round> {
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    let (port, admin) = (free_udp_port()?, free_tcp_port()?);
+    let subscribers = folder.join("subscribers.csv");
+    run(Command::new(PROGRAM).args(["generate", "--count", "0", "--write-subscribers"]).arg(subscribers))?;
+    let workers = options.workers.map(|n| format!("[decode]\nworkers = {n}\n")).unwrap_or_default();
+    let config = format!(
+        "[receive]\nlisten = [\"127.0.0.1:{port}\"]\n[enrich]\nsubscribers = \"subscribers.csv\"\n{workers}\
+         [admin]\nlisten = \"127.0.0.1:{admin}\"\n"
+    );
+    std::fs::write(folder.join("pipeline.toml"), config)?;
+    let log = std::fs::File::create(folder.join("collector.log"))?;
+    let collector = Command::new(PROGRAM).arg("run").current_dir(folder).stdout(Stdio::null()).stderr(log).spawn()?;
+    let ready = format!("http://127.0.0.1:{admin}/readyz");
+    wait_until("the collector is ready", || ureq::get(&ready).call().is_ok())?;
+    let generated = generate(port, rate, options)?;
+    let stored = wait_delivered(&format!("http://127.0.0.1:{admin}/api/v1/netflow/sinks"))?;
+    let resident_bytes = peak_resident_bytes(collector.id());
+    let cpu_s = stop(collector)?;
+    let disk_bytes = folder_bytes(&folder.join("data/flows"))?;
+    Ok(Round { stored, cpu_s, resident_bytes, disk_bytes, ..generated })
+}
+
+/// Waits until nothing waits for the sink any more; gives the flows it has.
+fn wait_delivered(sinks: &str) -> io::Result<u64> {
+    let mut stored = 0;
+    wait_until("everything is in the sink", || {
+        std::thread::sleep(Duration::from_millis(300));
+        let Ok(mut answer) = ureq::get(sinks).call() else { return false };
+        let Ok(answer) = answer.body_mut().read_json::<Value>() else { return false };
+        let sink = &answer["items"][0];
+        let delivered = sink["delivered_flows"].as_u64().unwrap_or(0);
+        let settled = delivered > 0 && delivered == stored && sink["waiting_flows"].as_u64() == Some(0);
+        stored = delivered;
+        settled
+    })?;
+    Ok(stored)
+}
+
+fn measure_nfcapd(rate: u64, options: &Options) -> io::Result<Round> {
+    let folder = tempfile::tempdir()?;
+    let port = free_udp_port()?;
+    let nfcapd = Command::new("nfcapd")
+        .args(["-b", "127.0.0.1", "-t", "3600", "-B", "67108864", "-p", &port.to_string(), "-l"])
+        .arg(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    std::thread::sleep(Duration::from_millis(500));
+    let generated = generate(port, rate, options)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let resident_bytes = peak_resident_bytes(nfcapd.id());
+    let cpu_s = stop(nfcapd)?;
+    let output = Command::new("nfdump").arg("-R").arg(folder.path()).arg("-I").output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let stored = text.lines().find_map(|line| line.strip_prefix("Flows: ")?.parse().ok()).unwrap_or(0);
+    Ok(Round { stored, cpu_s, resident_bytes, disk_bytes: folder_bytes(folder.path())?, ..generated })
+}
+
+/// Runs the generator to its end; fills what it knows.
+fn generate(port: u16, rate: u64, options: &Options) -> io::Result<Round> {
+    let started = Instant::now();
+    let mut child = Command::new(PROGRAM)
+        .args(["generate", "--json", "--to", &format!("127.0.0.1:{port}"), "--rate", &rate.to_string()])
+        .args(["--duration", &format!("{}s", options.seconds)])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut output = Vec::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_end(&mut output)?;
+    }
+    let generator_cpu_s = reap(&child)?;
+    let totals: Value = serde_json::from_slice(&output)?;
+    let sent = totals["flows"].as_u64().unwrap_or(0);
+    let elapsed_s = totals["seconds"].as_f64().unwrap_or_else(|| started.elapsed().as_secs_f64());
+    Ok(Round { sent, sent_per_second: sent as f64 / elapsed_s, generator_cpu_s, ..Round::default() })
+}
+
+/// Ends a process as a service manager does; gives its CPU seconds.
+fn stop(child: Child) -> io::Result<f64> {
+    run(Command::new("kill").args(["-TERM", &child.id().to_string()]))?;
+    reap(&child)
+}
+
+/// Waits for a child; gives its user and system CPU seconds, all threads.
+fn reap(child: &Child) -> io::Result<f64> {
+    let mut status = 0;
+    // SAFETY: `usage` is plain data, the pointers live through the call, and the pid is our own child's, not waited for yet.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        if libc::wait4(child.id() as libc::pid_t, &mut status, 0, &mut usage) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        usage
+    };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    Ok(seconds(usage.ru_utime) + seconds(usage.ru_stime))
+}
+
+fn peak_resident_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+fn folder_bytes(folder: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        bytes += if entry.file_type()?.is_dir() { folder_bytes(&entry.path())? } else { entry.metadata()?.len() };
+    }
+    Ok(bytes)
+}
+
+fn run(command: &mut Command) -> io::Result<()> {
+    let status = command.stdout(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{command:?}: {status}"))) }
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> io::Result<()> {
+    let until = Instant::now() + Duration::from_secs(120);
+    while !condition() {
+        if Instant::now() > until {
+            return Err(io::Error::other(format!("timed out waiting until {what}")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn free_udp_port() -> io::Result<u16> {
+    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn free_tcp_port() -> io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn installed(program: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join(program).is_file())
+}

@@ -1,0 +1,166 @@
+//! The process as the admin endpoint sees it.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use super::sinks::Sinks;
+use crate::aggregate;
+use crate::control::config::{self, Settings, Sources};
+use crate::control::http::{Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkStatus};
+use crate::control::state::State;
+use crate::enrich::{Enrichment, ReloadError, ReloadReport};
+use crate::flow::{Addr, FlowStore, RollupDef, time};
+use crate::log::Log;
+use crate::receive::{Injector, Receipt};
+use crate::telemetry::Exposition;
+use crate::telemetry::ledger::Ledger;
+
+/// How long an ingest request waits for the log.
+const INGEST_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a question waits for sums to be emitted.
+const EMIT_TIME_MAX: Duration = Duration::from_secs(2);
+/// What a sender over HTTP is told to wait when the queue is full.
+const BUSY_RETRY_AFTER_S: u64 = 1;
+
+/// Adds a stage's counters to a scrape.
+pub(super) type Exposer = Box<dyn Fn(&mut Exposition) + Send + Sync>;
+
+/// Everything that answers while the collector runs.
+pub(super) struct Running {
+    pub settings: Settings,
+    pub sources: Sources,
+    pub ledger: Arc<Ledger>,
+    pub log: Arc<Log>,
+    pub state: State,
+    pub enrichment: Arc<Enrichment>,
+    pub rollups: Arc<Vec<RollupDef>>,
+    pub sinks: RwLock<Sinks>,
+    /// `None` once the collector stops: the queue closes when nobody can put anything in.
+    pub injector: Mutex<Option<Injector>>,
+    pub aggregator: aggregate::Handle,
+    pub exposers: Vec<Exposer>,
+    pub stopping: AtomicBool,
+}
+
+impl Running {
+    fn sinks_read(&self) -> std::sync::RwLockReadGuard<'_, Sinks> {
+        self.sinks.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for Running {
+    fn store(&self, name: Option<&str>) -> Option<Arc<dyn FlowStore>> {
+        self.sinks_read().store(name)
+    }
+
+    fn store_names(&self) -> Vec<String> {
+        self.sinks_read().store_names()
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn expose(&self, out: &mut Exposition) {
+        self.ledger.expose(out);
+        self.log.expose(out);
+        self.enrichment.expose(out);
+        self.sinks_read().expose(out);
+        self.exposers.iter().for_each(|expose| expose(out));
+    }
+
+    fn sinks(&self) -> Vec<SinkStatus> {
+        self.sinks_read().status(&self.log)
+    }
+
+    fn ingest(&self, exporter: IpAddr, body: &[u8]) -> Result<Ingested, IngestError> {
+        let busy = || IngestError::Busy { retry_after_s: BUSY_RETRY_AFTER_S };
+        let ingested = {
+            let mut injector = self.injector.lock().unwrap_or_else(PoisonError::into_inner);
+            let injector = injector.as_mut().ok_or_else(|| IngestError::Failed("the collector is stopping".into()))?;
+            injector.ingest(Addr::from(exporter), 0, time::now_ms(), body).map_err(|_| busy())?
+        };
+        let deadline = Instant::now() + INGEST_TIME_MAX;
+        for receipt in ingested.receipts {
+            match receipt.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Receipt::Logged(_)) => {}
+                Ok(Receipt::Refused) => return Err(IngestError::Failed("the log refused the flows".into())),
+                Err(_) => return Err(busy()),
+            }
+        }
+        let rejected = ingested.rejected.iter();
+        let rejected = rejected.map(|r| Rejected { offset: r.offset as u64, reason: r.reason.to_string() });
+        Ok(Ingested {
+            accepted_datagrams: ingested.accepted_datagrams,
+            accepted_flows: ingested.accepted_flows,
+            rejected: rejected.collect(),
+        })
+    }
+
+    fn readiness(&self) -> Readiness {
+        let mut readiness = Readiness { ready: true, ..Readiness::default() };
+        let mut check = |name: &str, problem: Option<String>| {
+            readiness.ready &= problem.is_none();
+            readiness.checks.insert(name.to_owned(), problem.unwrap_or_else(|| "ok".to_owned()));
+        };
+        let stopping = self.stopping.load(Relaxed);
+        check("receive", stopping.then(|| "the collector is stopping".to_owned()));
+        let degraded = self.log.snapshot().degraded;
+        check("log", degraded.then(|| "the disk refuses; flows are kept in memory only".to_owned()));
+        let failed = self.sinks_read().failed();
+        let problem = failed.first().map(|(sink, reason)| format!("sink {sink}: {reason}"));
+        check("sinks", problem);
+        readiness
+    }
+
+    fn rollups(&self) -> Arc<Vec<RollupDef>> {
+        self.rollups.clone()
+    }
+
+    fn config(&self) -> serde_json::Value {
+        let value = |shown: &config::Shown| {
+            (shown.key.clone(), serde_json::json!({ "value": shown.value, "origin": shown.origin.to_string() }))
+        };
+        serde_json::Value::Object(self.settings.shown.iter().map(value).collect())
+    }
+
+    fn reload(&self) -> Result<Reloaded, Vec<String>> {
+        let new = config::load(&self.sources)
+            .map_err(|problems| problems.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let mut reloaded = Reloaded::default();
+        for shown in &new.shown {
+            let old = self.settings.shown.iter().find(|old| old.key == shown.key);
+            if old.is_some_and(|old| old.value != shown.value) {
+                let reason = "takes effect at the next start".to_owned();
+                reloaded.refused.insert(shown.key.clone(), reason);
+            }
+        }
+        let report = self.enrichment.reload();
+        tell_reload(report.clone());
+        match report {
+            Ok(_) => reloaded.changed.push("enrich".to_owned()),
+            Err(error) => return Err(error.errors.iter().map(ToString::to_string).collect()),
+        }
+        Ok(reloaded)
+    }
+
+    fn emit_open_sums(&self) {
+        self.aggregator.emit_open(EMIT_TIME_MAX);
+    }
+
+    fn now_ms(&self) -> i64 {
+        time::now_ms()
+    }
+}
+
+/// Writes what a reload of the enrichment's sources led to.
+pub(super) fn tell_reload(result: Result<ReloadReport, ReloadError>) {
+    match result {
+        Ok(report) => {
+            tracing::info!(generation = report.generation, prefixes = report.prefixes, "enrichment is reloaded")
+        }
+        Err(error) => tracing::error!(%error, "enrichment is not reloaded"),
+    }
+}

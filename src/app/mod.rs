@@ -1,0 +1,115 @@
+//! Wiring: the only place that sees everything. [`run`] starts the stages in the order in which they need each other, tells
+//! them about signals, and stops them in the order of the flow.
+
+mod collector;
+pub mod once;
+mod restore;
+mod signals;
+mod sinks;
+mod start;
+mod status_line;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::signals::{Asked, Signals};
+use self::start::App;
+use self::status_line::StatusLine;
+use crate::control::config::{Settings, Sources};
+use crate::control::http::{Collector as _, Endpoint, Server};
+use crate::flow::time::now_ms;
+
+/// How long a stop may take until what hangs is left behind; what it had not done is in the log.
+const STOP_TIME_MAX: Duration = Duration::from_secs(20);
+/// How often the main thread looks after state, status line and threads.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Why the collector could not start, or ended: one clear line each.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+impl StartError {
+    fn new(reason: impl std::fmt::Display) -> Self {
+        Self(reason.to_string())
+    }
+}
+
+/// Runs the collector until it is told to stop.
+///
+/// # Errors
+/// It could not start, or a thread of it failed.
+pub fn run(settings: Settings, sources: Sources) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("admin")
+        .enable_all()
+        .build()
+        .map_err(StartError::new)?;
+    let signals = Signals::watch(&runtime).map_err(StartError::new)?;
+    let app = App::start(settings, sources)?;
+    let endpoint = endpoint(&app)?;
+    let server = runtime
+        .block_on(Server::bind(endpoint))
+        .map_err(|e| StartError(format!("[admin] {}: {}", e.key, e.problem)))?;
+    say_what_next(&app, server.api_addr());
+    let (stop_server, server_stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = runtime.spawn(server.serve(async {
+        // An error means that the sender is gone: the same.
+        let _ = server_stopped.await;
+    }));
+    let ended = tend(&app, &signals);
+    signals.force_exit_on_the_next();
+    let complete = app.stop(Instant::now() + STOP_TIME_MAX);
+    // Whoever asks meanwhile still gets an answer; the endpoint goes last.
+    let _ = stop_server.send(());
+    let _ = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(2), serving).await });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    if complete {
+        tracing::info!("stopped, everything is saved");
+    } else {
+        tracing::warn!("stopped before everything was delivered; the rest is in the log");
+    }
+    ended
+}
+
+fn endpoint(app: &App) -> Result<Arc<Endpoint>, StartError> {
+    let settings = &app.running.settings;
+    let endpoint = Endpoint::new(app.running.clone(), settings.stages.admin.clone(), &settings.base);
+    let line = |e: &crate::flow::sink::KeyError| format!("[admin] {}: {}", e.key, e.problem);
+    let lines = |errors: Vec<_>| StartError(errors.iter().map(line).collect::<Vec<_>>().join("\n"));
+    endpoint.map(Arc::new).map_err(lines)
+}
+
+/// What a new user wants to know now.
+fn say_what_next(app: &App, admin: std::net::SocketAddr) {
+    let addresses: Vec<_> = app.receivers.addresses().iter().map(ToString::to_string).collect();
+    let port = app.receivers.addresses().first().map_or(2055, std::net::SocketAddr::port);
+    eprintln!("rgz-netflow is ready: flows on udp {}, answers on http://{admin}", addresses.join(", "));
+    eprintln!("  try it:  rgz-netflow generate --to 127.0.0.1:{port} --rate 1000 --duration 10s");
+    eprintln!("  then:    rgz-netflow top --url http://{admin}");
+    eprintln!("  or:      curl 'http://{admin}/api/v1/netflow/top-talkers?period=1h&limit=10'");
+}
+
+/// Looks after what has no thread of its own, until the collector is asked to stop or a worker fails.
+fn tend(app: &App, signals: &Signals) -> Result<(), StartError> {
+    let running = &app.running;
+    let mut line = StatusLine::default();
+    loop {
+        match signals.wait(TICK) {
+            Some(Asked::Stop) => break Ok(()),
+            Some(Asked::Reload) => match running.reload() {
+                Ok(reloaded) => tracing::info!(?reloaded, "reloaded"),
+                Err(problems) => tracing::error!(?problems, "not reloaded, nothing has changed"),
+            },
+            None => {}
+        }
+        line.tick(now_ms(), &running.ledger, app.receivers.queue().waiting());
+        if let Err(error) = running.state.save(&running.ledger, now_ms(), false) {
+            tracing::error!(%error, "the state is not saved");
+        }
+        if app.workers.any_ended() {
+            break Err(StartError("a worker thread failed; what was received is saved".into()));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+use super::collector::{Exposer, Running, tell_reload};
+use super::sinks::Sinks;
+use super::{StartError, restore};
+use crate::aggregate;
+use crate::control::config::{Settings, Sources};
+use crate::control::state::State;
+use crate::decode::Rules;
+use crate::enrich::pairing::Pairing;
+use crate::enrich::{self, Enrichment, Watch};
+use crate::flow::time::now_ms;
+use crate::log::{self, Log};
+use crate::pipeline::{self, BatchPool, Workers};
+use crate::receive::Receivers;
+use crate::telemetry::ledger::Ledger;
+
+/// The stages, running.
+pub(super) struct App {
+    pub running: Arc<Running>,
+    pub receivers: Receivers,
+    pub workers: Workers,
+    aggregator: aggregate::Runner,
+    _watch: Watch,
+}
+
+impl App {
+    /// Starts every stage, consumers before producers.
+    pub fn start(settings: Settings, sources: Sources) -> Result<Self, StartError> {
+        let stages = &settings.stages;
+        let ledger = Arc::new(Ledger::default());
+        let pool = Arc::new(BatchPool::default());
+        let (log, data) = open_log(&settings, &pool)?;
+        let restored = restore::streams(&log, &ledger).map_err(|e| StartError(format!("the log: {e}")))?;
+        let state = State::open(&data.join("state.redb")).map_err(StartError::new)?;
+
+        let (enrichment, report) = Enrichment::open(enrich_config(&settings)).map_err(StartError::new)?;
+        let enrichment = Arc::new(enrichment);
+        tracing::info!(prefixes = report.prefixes, sources = report.sources.len(), "enrichment is loaded");
+        let watch = Watch::spawn(enrichment.clone(), Box::new(tell_reload)).map_err(StartError::new)?;
+
+        let rollups = stages.aggregate.rollups().map_err(|problems| {
+            StartError(
+                problems.iter().map(|p| format!("[aggregate] {}: {}", p.key, p.problem)).collect::<Vec<_>>().join("\n"),
+            )
+        })?;
+        let rollups = Arc::new(rollups);
+        let aggregator = aggregate::Runner::start(log.clone(), rollups.clone(), stages.aggregate.clone())
+            .map_err(StartError::new)?;
+        let sinks = Sinks::start(&settings, &data, &log, &rollups)?;
+
+        let receivers = Receivers::start(&stages.receive, ledger.clone(), restored).map_err(StartError::new)?;
+        let shared = pipeline::Shared {
+            rules: Arc::new(ArcSwap::from_pointee(Rules::new(&stages.decode))),
+            quarantine: Arc::default(),
+            enrichment: enrichment.clone(),
+            pairing: Arc::new(Pairing::new(stages.enrich.pairing_entries)),
+            log: log.clone(),
+            pool,
+            latencies: Arc::default(),
+        };
+        let workers = Workers::start(stages.decode.workers(), &receivers.queue(), &shared).map_err(StartError::new)?;
+        let running = Running {
+            exposers: exposers(&shared, &receivers, &aggregator),
+            injector: Mutex::new(Some(receivers.injector())),
+            aggregator: aggregator.handle(),
+            sinks: RwLock::new(sinks),
+            stopping: AtomicBool::new(false),
+            settings,
+            sources,
+            ledger,
+            log,
+            state,
+            enrichment,
+            rollups,
+        };
+        Ok(Self { running: Arc::new(running), receivers, workers, aggregator, _watch: watch })
+    }
+
+    /// Stops in the order of the flow: sockets, workers, sums, sinks, log. Gives whether everything was delivered in time.
+    pub fn stop(self, deadline: Instant) -> bool {
+        let Self { running, receivers, workers, aggregator, _watch } = self;
+        running.stopping.store(true, Relaxed);
+        running.injector.lock().unwrap_or_else(PoisonError::into_inner).take();
+        receivers.stop();
+        let mut complete = workers.join(deadline);
+        complete &= aggregator.stop(deadline);
+        running.log.sync();
+        complete &= running.sinks.write().unwrap_or_else(PoisonError::into_inner).stop(deadline);
+        if let Err(error) = running.state.save(&running.ledger, now_ms(), true) {
+            tracing::error!(%error, "the state is not saved");
+        }
+        running.log.close();
+        complete
+    }
+}
+
+/// The log, and the data folder that it stands in.
+fn open_log(settings: &Settings, pool: &Arc<BatchPool>) -> Result<(Arc<Log>, PathBuf), StartError> {
+    let mut config = settings.stages.log.clone();
+    config.dir = settings.base.join(&config.dir);
+    let data = config.dir.parent().map_or_else(|| settings.base.clone(), PathBuf::from);
+    let pool = pool.clone();
+    let mut options = log::Options::default();
+    options.recycle = Arc::new(move |batch| pool.give(batch));
+    let log = Log::open(config, options).map_err(StartError::new)?;
+    Ok((Arc::new(log), data))
+}
+
+/// The enrichment's settings, its paths taken from the configuration's folder.
+pub(super) fn enrich_config(settings: &Settings) -> enrich::Config {
+    let mut config = settings.stages.enrich.clone();
+    let files = [&mut config.subscribers, &mut config.sites, &mut config.networks, &mut config.ports];
+    let files = files.into_iter().flatten();
+    for path in files.chain([&mut config.geoip]).filter(|path| !path.as_os_str().is_empty()) {
+        *path = settings.base.join(&*path);
+    }
+    config
+}
+
+fn exposers(shared: &pipeline::Shared, receivers: &Receivers, aggregator: &aggregate::Runner) -> Vec<Exposer> {
+    let (latencies, pairing) = (shared.latencies.clone(), shared.pairing.clone());
+    let (sockets, queue) = (receivers.sockets().to_vec(), receivers.queue());
+    let counters = aggregator.counters();
+    vec![
+        Box::new(move |out| latencies.expose(out)),
+        Box::new(move |out| pairing.expose(out)),
+        Box::new(move |out| counters.expose(out)),
+        Box::new(move |out| sockets.iter().for_each(|socket| socket.expose(out))),
+        Box::new(move |out| {
+            out.gauge("netflow_receive_queue_slabs", "Slabs that wait for a worker.", &[], queue.waiting() as f64);
+            out.gauge("netflow_receive_queue_slabs_max", "Slabs at most.", &[], queue.slabs_max() as f64);
+        }),
+    ]
+}
