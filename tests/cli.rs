@@ -32,6 +32,7 @@ fn every_problem_of_a_configuration_is_a_line_with_file_line_and_key() {
         lines[0].starts_with("p.toml:2: receive.lisen: unknown key \"lisen\", the nearest known one is \"listen\"")
     );
     assert!(lines[1].starts_with("p.toml:5: decode.workers: "), "{lines:?}");
+    assert_eq!(lines.len(), 2, "{lines:?}");
 }
 
 #[test]
@@ -72,6 +73,41 @@ fn no_collector_is_a_clear_line() {
 fn an_unknown_kind_of_sink_names_the_known_ones() {
     let lines = failure(folder().path(), &["sample", "floppy"]);
     assert!(lines[0].starts_with("unknown kind of sink \"floppy\" (known kinds: "), "{lines:?}");
+}
+
+#[test]
+fn a_data_folder_answers_without_a_collector() {
+    let folder = folder();
+    let lines = failure(folder.path(), &["top", "--data", "none"]);
+    assert_eq!(lines, ["data folder none: there is no such folder"]);
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    let output = rgz(folder.path(), &["top", "--data", "data"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("0 of 0 rows"), "{text} {:?}", output.stderr);
+    let lines = failure(folder.path(), &["top", "--data", "data", "--filter", "src nat 10.0.0.0/8"]);
+    assert!(lines[0].contains("filter"), "{lines:?}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let folder = folder();
+    std::fs::write(folder.path().join("data"), "a file where the folder should be").unwrap();
+    let lines = failure(folder.path(), &["check"]);
+    assert!(lines.iter().any(|line| line.starts_with("sink local: cannot write to data: ")), "{lines:?}");
+}
+
+#[test]
+fn check_prints_the_memory_and_config_the_origins() {
+    let folder = folder();
+    let output = rgz(folder.path(), &["check"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("together"), "{text}");
+    assert!(!folder.path().join("data").exists(), "check leaves nothing behind");
+    let output = rgz(folder.path(), &["config", "-p", "9995"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.lines().any(|line| line.starts_with("receive.listen = [\"0.0.0.0:9995\"]") && line.ends_with("# --port"))
+    );
 }
 
 #[test]

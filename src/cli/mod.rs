@@ -87,7 +87,7 @@ enum Action {
     /// Print every value of the configuration and where it came from
     #[command(after_help = "Example:\n  NETFLOW_PORT=9995 rgz-netflow config")]
     Config,
-    /// Write flow records of a running collector to a file
+    /// Write flow records of a running collector or a data folder to a file
     #[command(subcommand, after_help = "Example:\n  rgz-netflow export csv --period 1h --out flows.csv")]
     Export(ask::Export),
     /// Send synthetic flows whose totals are exactly known
@@ -95,7 +95,7 @@ enum Action {
         after_help = "Example:\n  rgz-netflow generate --rate 1000 --duration 10s --write-subscribers subscribers.csv"
     )]
     Generate(generate::Options),
-    /// Ask a running collector for sums by any keys and time steps
+    /// Ask a running collector or a data folder for sums by any keys and time steps
     #[command(after_help = "Example:\n  rgz-netflow query --by direction --interval 1h --period 24h")]
     Query(ask::QueryOptions),
     /// Send the flow exports of a capture again
@@ -107,7 +107,7 @@ enum Action {
     /// Print a [[sink]] table of a kind, every key with its default
     #[command(after_help = "Example:\n  rgz-netflow sample parquet >> pipeline.toml")]
     Sample(sample::Options),
-    /// Ask a running collector for the addresses with the most bytes
+    /// Ask a running collector or a data folder for the addresses with the most bytes
     #[command(after_help = "Example:\n  rgz-netflow top --period 1h --filter 'dst port 443'")]
     Top(ask::TopOptions),
 }
@@ -119,13 +119,13 @@ pub fn main() -> ExitCode {
     let done = match command.action.unwrap_or_else(|| Action::Run(run::Options::default())) {
         Action::Check => common.load().and_then(|settings| check::run(&settings)),
         Action::Config => common.load().map(|settings| config::run(&settings)),
-        Action::Export(export) => ask::export(&export),
+        Action::Export(export) => ask::export(common, &export),
         Action::Generate(options) => generate::run(&options),
-        Action::Query(options) => ask::query(&options),
+        Action::Query(options) => ask::query(common, &options),
         Action::Replay(options) => replay::run(&options),
         Action::Run(options) => common.load().and_then(|settings| run::run(&options, settings, common.sources())),
         Action::Sample(options) => sample::run(&options),
-        Action::Top(options) => ask::top(&options),
+        Action::Top(options) => ask::top(common, &options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

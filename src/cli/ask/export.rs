@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Question;
-use crate::cli::Failure;
+use crate::cli::{Common, Failure};
 
 /// Bytes read at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -33,11 +33,12 @@ pub struct Options {
 ///
 /// # Errors
 /// What the collector says, a file that cannot be written, an export that breaks off.
-pub fn csv(options: &Options) -> Result<(), Failure> {
+pub fn csv(common: &Common, options: &Options) -> Result<(), Failure> {
     let mut parameters = options.question.parameters();
     parameters.extend(options.columns.clone().map(|columns| ("columns", columns)));
     parameters.extend(options.limit.map(|limit| ("limit", limit.to_string())));
-    let source = options.question.client()?.stream("/api/v1/netflow/flows.csv", &parameters)?;
+    let asked = options.question.open(common)?;
+    let source = asked.client.stream("/api/v1/netflow/flows.csv", &parameters)?;
     match &options.out {
         None => {
             copy(source, io::stdout().lock()).map(|_| ()).map_err(|e| Failure::new(format!("export broke off: {e}")))

@@ -1,13 +1,18 @@
-//! `top`, `query` and `export`: questions to a running collector.
+//! `top`, `query` and `export`: questions to a running collector, or to a data folder without one.
 
 mod export;
+mod folder;
 mod print;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
-use super::Failure;
+use self::folder::Folder;
 use super::client::Client;
+use super::{Common, Failure};
+use crate::flow::RollupDef;
 
 /// Where to ask, and about what: common to every question.
 #[derive(Args, Clone, Debug)]
@@ -15,6 +20,9 @@ pub struct Question {
     /// A running collector
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9100")]
     url: String,
+    /// A data folder, read directly: for when no collector runs
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["url", "token"])]
+    data: Option<PathBuf>,
     /// Token with role read; without it NETFLOW_TOKEN of the environment
     #[arg(long)]
     token: Option<String>,
@@ -36,8 +44,16 @@ pub struct Question {
 }
 
 impl Question {
-    fn client(&self) -> Result<Client, Failure> {
-        Client::new(&self.url, self.token.as_deref())
+    /// Who answers. Rollups beyond the default ones are those of the configuration.
+    fn open(&self, common: &Common) -> Result<Source, Failure> {
+        let Some(path) = &self.data else {
+            return Ok(Source { client: Client::new(&self.url, self.token.as_deref())?, _folder: None });
+        };
+        let rollups = common.load()?.stages.aggregate.rollups();
+        // Loading has checked them: there are no problems left.
+        let folder = Folder::serve(path, rollups.unwrap_or_else(|_| RollupDef::defaults()))?;
+        let client = Client::new(&folder.url, Some(&folder.token))?;
+        Ok(Source { client, _folder: Some(folder) })
     }
 
     /// The parameters that were given, in the API's names.
@@ -51,6 +67,12 @@ impl Question {
         ];
         given.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
     }
+}
+
+/// Who answers; a folder is served for as long as this lives.
+struct Source {
+    client: Client,
+    _folder: Option<Folder>,
 }
 
 /// Options of `top`.
@@ -120,7 +142,7 @@ pub enum Export {
 ///
 /// # Errors
 /// What the collector says, or that there is none.
-pub fn top(options: &TopOptions) -> Result<(), Failure> {
+pub fn top(common: &Common, options: &TopOptions) -> Result<(), Failure> {
     let by = options.by.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     let bytes = match options.by {
         TopBy::SrcIp => "bytes_sent",
@@ -129,7 +151,7 @@ pub fn top(options: &TopOptions) -> Result<(), Failure> {
     };
     let mut parameters = options.question.parameters();
     parameters.extend([("by", by.clone()), ("limit", options.limit.to_string())]);
-    let answer = options.question.client()?.get("/api/v1/netflow/top-talkers", &parameters)?;
+    let answer = options.question.open(common)?.client.get("/api/v1/netflow/top-talkers", &parameters)?;
     print(&answer, options.json, &[&by, bytes, "packets", "flows", "avg_latency_ms"])
 }
 
@@ -137,13 +159,13 @@ pub fn top(options: &TopOptions) -> Result<(), Failure> {
 ///
 /// # Errors
 /// As for [`top`].
-pub fn query(options: &QueryOptions) -> Result<(), Failure> {
+pub fn query(common: &Common, options: &QueryOptions) -> Result<(), Failure> {
     let mut parameters = options.question.parameters();
     parameters.extend([("measures", options.measures.clone()), ("limit", options.limit.to_string())]);
     let more =
         [("by", &options.by), ("interval", &options.interval), ("order", &options.order), ("tier", &options.tier)];
     parameters.extend(more.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
-    let answer = options.question.client()?.get("/api/v1/netflow/query", &parameters)?;
+    let answer = options.question.open(common)?.client.get("/api/v1/netflow/query", &parameters)?;
     let by = options.by.as_deref().unwrap_or_default();
     let columns = options.interval.iter().map(|_| "timestamp").chain(by.split(',')).chain(options.measures.split(','));
     let columns: Vec<&str> = columns.map(str::trim).filter(|name| !name.is_empty()).collect();
@@ -154,9 +176,9 @@ pub fn query(options: &QueryOptions) -> Result<(), Failure> {
 ///
 /// # Errors
 /// As for [`top`], and a file that cannot be written.
-pub fn export(export: &Export) -> Result<(), Failure> {
+pub fn export(common: &Common, export: &Export) -> Result<(), Failure> {
     match export {
-        Export::Csv(options) => export::csv(options),
+        Export::Csv(options) => export::csv(common, options),
     }
 }
 

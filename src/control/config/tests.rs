@@ -297,6 +297,22 @@ fn tables_named(name: &str) -> bool {
 }
 
 #[test]
+fn samples_of_every_kind_read_and_name_every_key() {
+    for kind in ::sinks::KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.toml");
+        std::fs::write(&file, kind.sample).unwrap();
+        let sources = Sources { file: Some(file), ..Sources::default() };
+        let settings = load(&sources).unwrap_or_else(|problems| panic!("{}: {problems}", kind.name));
+        assert_eq!(settings.sinks[0].common.kind, kind.name);
+        for key in kind.keys {
+            let named = kind.sample.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} =")));
+            assert!(named, "{key} is not in the sample of {}", kind.name);
+        }
+    }
+}
+
+#[test]
 fn every_variable_is_named_beside_its_key() {
     for variable in VARIABLES {
         assert!(PIPELINE.contains(variable.name), "{}", variable.name);
