@@ -22,10 +22,26 @@ pub struct Kind {
 pub use sink_api::sink::{KeyError, ParsedSink};
 
 /// Every kind of sink, in the order in which help texts show them.
-pub const KINDS: &[Kind] = &[Kind {
-    name: "parquet",
-    about: "embedded store: columnar files on local disk by day, open to every engine that reads Parquet (default)",
-    sample: sink_parquet::SAMPLE,
-    keys: sink_parquet::KEYS,
-    parse: sink_parquet::parse,
-}];
+pub const KINDS: &[Kind] = &[
+    Kind {
+        name: "parquet",
+        about: "embedded store: columnar files on local disk by day, open to every engine that reads Parquet (default)",
+        sample: sink_parquet::SAMPLE,
+        keys: sink_parquet::KEYS,
+        parse: sink_parquet::parse,
+    },
+    Kind {
+        name: "postgres",
+        about: "tables in PostgreSQL, native partitions by day, exactly once",
+        sample: sink_postgres::SAMPLE_POSTGRES,
+        keys: sink_postgres::KEYS,
+        parse: sink_postgres::parse_postgres,
+    },
+    Kind {
+        name: "timescaledb",
+        about: "hypertables in TimescaleDB (native partitions where the server has none), exactly once",
+        sample: sink_postgres::SAMPLE_TIMESCALEDB,
+        keys: sink_postgres::KEYS,
+        parse: sink_postgres::parse_timescaledb,
+    },
+];

@@ -1,0 +1,18 @@
+//! Flows and rollups in PostgreSQL or TimescaleDB.
+//!
+//! Written by binary COPY with bytes made by hand, each group of the log in one transaction together with the cursor: so
+//! every flow is there exactly once, whatever breaks. Without TimescaleDB, native partitions by day take the place of
+//! hypertables.
+
+mod columns;
+mod config;
+mod connect;
+mod encode;
+mod schema;
+mod sink;
+mod store;
+mod verify;
+
+pub use config::{
+    Config, KEYS, SAMPLE_POSTGRES, SAMPLE_TIMESCALEDB, Secret, SslMode, parse_postgres, parse_timescaledb,
+};

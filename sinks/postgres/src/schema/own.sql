@@ -1,0 +1,16 @@
+CREATE SCHEMA IF NOT EXISTS netflow;
+
+-- One row a place: which version of the tables stands there.
+CREATE TABLE IF NOT EXISTS netflow.schema_version (
+    target  text PRIMARY KEY,
+    version integer NOT NULL
+);
+
+-- One row a place and log: everything up to this position of that log is stored.
+CREATE TABLE IF NOT EXISTS netflow.cursors (
+    target     text NOT NULL,
+    log_id     uuid NOT NULL,
+    position   bigint NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (target, log_id)
+);

@@ -1,0 +1,81 @@
+//! Answers by SQL.
+
+mod ask;
+mod flows;
+mod pool;
+mod raw;
+mod sql;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sink_api::rollup::Keep;
+use sink_api::sink::Clock;
+use sink_api::store::{Answer, FlowStore, FlowsQuestion, FlowsSummary, Question, StoreError};
+use sink_api::{FlowBatch, RollupDef, SinkContext};
+
+use crate::config::Config;
+use crate::schema;
+use pool::Pool;
+
+/// The store over the sink's tables. Connects when first asked.
+pub struct PostgresStore {
+    name: String,
+    config: Config,
+    rollups: Arc<Vec<RollupDef>>,
+    clock: Clock,
+    pool: Pool,
+}
+
+impl PostgresStore {
+    /// The store of a sink.
+    pub fn new(config: &Config, context: &SinkContext) -> Self {
+        Self {
+            name: context.name.clone(),
+            config: config.clone(),
+            rollups: Arc::clone(&context.rollups),
+            clock: Arc::clone(&context.clock),
+            pool: Pool::default(),
+        }
+    }
+
+    /// Time left, for the server; nothing left is the end.
+    fn left(&self, deadline: Instant) -> Result<Duration, StoreError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(StoreError::Deadline { store: self.name.clone() }) } else { Ok(left) }
+    }
+
+    /// The first time that is kept, when a range begins before it.
+    fn expired_before(&self, from: i64, keep: Keep) -> Option<i64> {
+        let cutoff = schema::cutoff_ms(&self.config, keep, (self.clock)());
+        (from < cutoff).then_some(cutoff)
+    }
+
+    /// What an error of the server means to who asked.
+    fn failed(&self, error: &postgres::Error) -> StoreError {
+        match error.code() {
+            Some(code) if *code == postgres::error::SqlState::QUERY_CANCELED => {
+                StoreError::Deadline { store: self.name.clone() }
+            }
+            _ => StoreError::Down { store: self.name.clone(), reason: crate::connect::chain(error) },
+        }
+    }
+}
+
+impl FlowStore for PostgresStore {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn ask(&self, question: &Question) -> Result<Answer, StoreError> {
+        self.sums(question)
+    }
+
+    fn flows(
+        &self,
+        question: &FlowsQuestion,
+        visit: &mut dyn FnMut(&FlowBatch, &[u32]) -> bool,
+    ) -> Result<FlowsSummary, StoreError> {
+        self.records(question, visit)
+    }
+}
