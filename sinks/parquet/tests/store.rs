@@ -3,13 +3,14 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sink_api::batch::Field;
 use sink_api::filter::{Filter, Side, Test};
 use sink_api::rollup::{Record, RollupDef};
 use sink_api::store::memory::MemoryStore;
-use sink_api::store::{Answer, FlowsQuestion, OrderBy, Question, TierChoice, TimeRange};
+use sink_api::store::{Answer, FlowsQuestion, OrderBy, Question, StoreError, TierChoice, TimeRange};
 use sink_api::{Addr, Direction, Entry, FlowBatch, FlowStore, Key, Sink, SinkConfig, Value};
 use support::{DAY_START_MS, Entries, Isp, LOG, MemoryLog, Random, TestClock, config, context, sums};
 
@@ -180,4 +181,66 @@ fn answers_equal_the_reference_from_tail_and_files_alike() {
         rig.sink.maintain().unwrap();
     }
     rig.check("merged after the day was over");
+}
+
+/// Writes, merges and lets the log forget, while others ask: every answer holds what was received before it was asked for,
+/// nothing twice, nothing missing.
+#[test]
+fn answers_are_whole_while_commits_and_merges_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Arc::new(MemoryLog::default());
+    let clock = TestClock::new(DAY_START_MS + 2 * HOUR_MS);
+    let (config, context) = (config(folder.path()), context(log.clone(), &clock));
+    let mut sink = config.open(&context).unwrap();
+    let store = config.store(&context).unwrap().unwrap();
+    let batch = Arc::new(Isp::new(9).batch(10));
+    let (received, done) = (AtomicU64::new(0), AtomicBool::new(false));
+    let asked = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut asked = 0;
+                    while !done.load(Ordering::SeqCst) {
+                        let least = received.load(Ordering::SeqCst);
+                        let got = store.ask(&question(&[], Filter::Any, whole())).unwrap().matched.flows;
+                        // A push may have happened whose count was not raised yet.
+                        let most = received.load(Ordering::SeqCst) + 10;
+                        assert!(least <= got && got <= most, "{least} <= {got} <= {most}");
+                        asked += 1;
+                    }
+                    asked
+                })
+            })
+            .collect();
+        for round in 0..60 {
+            for _ in 0..3 {
+                log.push(flows_of(&batch));
+                received.fetch_add(10, Ordering::SeqCst);
+            }
+            let cursor = sink.cursor().unwrap().unwrap_or(0);
+            sink.write(&mut Entries::new(log.after(cursor).into_iter().take(2 + round % 2))).unwrap();
+            log.forget_upto(sink.cursor().unwrap().unwrap_or(0));
+            sink.maintain().unwrap();
+        }
+        done.store(true, Ordering::SeqCst);
+        readers.into_iter().map(|r| r.join().unwrap()).sum::<u64>()
+    });
+    assert!(asked > 2, "{asked} answers");
+    assert_eq!(list(&*store).len(), 1800);
+}
+
+fn flows_of(batch: &Arc<FlowBatch>) -> Record {
+    Record::Flows(batch.clone())
+}
+
+#[test]
+fn a_passed_deadline_is_an_error_and_an_expired_range_is_said() {
+    let mut rig = Rig::new();
+    rig.push(flows(Isp::new(1).batch(50)));
+    rig.store(usize::MAX);
+    let late = Question { deadline: Instant::now(), ..question(&[], Filter::Any, whole()) };
+    assert!(matches!(rig.store.ask(&late), Err(StoreError::Deadline { store }) if store == "local"));
+    let old = TimeRange { from: 0, to: DAY_START_MS + HOUR_MS };
+    let answer = rig.store.ask(&question(&[], Filter::Any, old)).unwrap();
+    assert_eq!(answer.expired_before, Some(DAY_START_MS - 30 * 24 * HOUR_MS));
 }

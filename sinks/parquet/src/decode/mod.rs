@@ -6,6 +6,8 @@
 mod leaf;
 mod rows;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::ops::Range;

@@ -23,7 +23,7 @@ impl Rows {
         self.order.as_ref().map_or(self.total, Vec::len)
     }
 
-    fn apply<T: Copy>(&self, values: Vec<T>) -> Vec<T> {
+    pub(super) fn apply<T: Copy>(&self, values: Vec<T>) -> Vec<T> {
         match &self.order {
             None => values,
             Some(order) => order.iter().map(|row| values[*row as usize]).collect(),
@@ -193,7 +193,7 @@ fn addresses<'a>(parts: impl Iterator<Item = &'a IpColumn> + Clone, rows: &Rows)
 }
 
 /// One dictionary for all parts, holding only values that occur in stored rows, ordered: codes order as values do.
-fn dictionary<'a, T: DictValue + Hash + 'a>(
+pub(super) fn dictionary<'a, T: DictValue + Hash + 'a>(
     parts: impl Iterator<Item = &'a Dict<T>>,
     rows: &Rows,
 ) -> (Vec<T>, Vec<u32>) {

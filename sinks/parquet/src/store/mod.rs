@@ -4,6 +4,7 @@
 //! while the tail is read, so that the log may have dropped what the manifest read before does not have, both are read
 //! again. Files that a snapshot lists stay readable for ten minutes after they left the store.
 
+mod by_address;
 mod parallel;
 mod prune;
 mod scan;

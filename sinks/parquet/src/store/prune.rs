@@ -120,8 +120,10 @@ fn signed(value: u64) -> i64 {
 pub(super) enum Left {
     /// Nothing.
     None,
-    /// Everything.
+    /// Everything, as far as is known.
     All,
+    /// Everything, and every row meets all conditions.
+    Certain,
     /// These rows.
     Some(Vec<Range<usize>>),
 }
@@ -138,6 +140,7 @@ pub(super) fn prune(reader: &DataReader, row_group: usize, conditions: &[Conditi
             return Ok(Left::None);
         };
         let Some(statistics) = chunk.statistics() else {
+            undecided.push((condition, chunk));
             continue;
         };
         if statistics.null_count_opt() == Some(reader.rows(row_group) as u64) {
@@ -148,6 +151,9 @@ pub(super) fn prune(reader: &DataReader, row_group: usize, conditions: &[Conditi
             Some(Meets::Always) => {}
             _ => undecided.push((condition, chunk)),
         }
+    }
+    if undecided.is_empty() {
+        return Ok(Left::Certain);
     }
     let rows = reader.rows(row_group);
     let whole = 0..rows;

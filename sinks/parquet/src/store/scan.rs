@@ -13,6 +13,7 @@ use sink_api::store::group::{GROUPS_MAX, Grouper};
 use sink_api::store::plan::Plan;
 use sink_api::store::{FlowsQuestion, Question, StoreError, TimeRange};
 
+use super::by_address::AddressSums;
 use super::prune::{Condition, Left, conditions, prune};
 use super::{ParquetStore, parallel, select};
 use crate::decode::{DataReader, read_flows, read_rollup};
@@ -85,15 +86,21 @@ impl Scan<'_> {
         let conditions = conditions(time_leaf, plan.range, &question.filter, has);
         let fields = Plan::detail_fields(question);
         let name = self.store.name.as_str();
-        let start = || Grouper::new("", question, plan, GROUPS_MAX);
-        let sums = parallel::for_each(&units, start, |sums, unit| {
+        let hot = AddressSums::fits(question, plan);
+        let start = || (Grouper::new("", question, plan, GROUPS_MAX), AddressSums::default());
+        let sums = parallel::for_each(&units, start, |(sums, by_address), unit| {
             self.store.check(self.deadline)?;
             let (reader, left) = self.open(unit, &conditions)?;
             let wanted = match &left {
                 Left::None => return Ok(()),
-                Left::All => None,
+                Left::All | Left::Certain => None,
                 Left::Some(ranges) => Some(ranges.as_slice()),
             };
+            if let (Some(field), Left::Certain) = (hot, &left)
+                && by_address.add(&reader, unit.row_group, field).map_err(|e| self.broken(unit, e))?
+            {
+                return by_address.spill(sums, GROUPS_MAX / 2);
+            }
             match &plan.rollup {
                 None => {
                     let batch =
@@ -106,7 +113,13 @@ impl Scan<'_> {
                 }
             }
         });
-        sums.and_then(|sums| sums.iter().try_for_each(|sums| grouper.merge(sums))).map_err(|e| named(e, name))
+        let merged = sums.and_then(|sums| {
+            sums.into_iter().try_for_each(|(sums, mut by_address)| {
+                grouper.merge(&sums)?;
+                by_address.spill(grouper, 0)
+            })
+        });
+        merged.map_err(|e| named(e, name))
     }
 
     /// Calls `give` for each row group's batch and matching rows, oldest file first, until it gives false.
@@ -123,7 +136,7 @@ impl Scan<'_> {
             let (reader, left) = self.open(&unit, &conditions)?;
             let wanted = match &left {
                 Left::None => continue,
-                Left::All => None,
+                Left::All | Left::Certain => None,
                 Left::Some(ranges) => Some(ranges.as_slice()),
             };
             let batch = read_flows(&reader, unit.row_group, Field::ALL, wanted).map_err(|e| self.broken(&unit, e))?;
