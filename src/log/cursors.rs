@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::replace_file;
+use super::disk::{overwrite_file, replace_file};
 use crate::flow::LogId;
 
 /// The file's name in the log's folder.
@@ -34,8 +34,13 @@ pub struct Cursors {
     pub log_id: LogId,
     /// The position that comes next.
     pub next_position: u64,
+    /// Position of the newest record.
+    pub end: u64,
     /// Flows of the log so far.
     pub flows_total: u64,
+    /// Position up to which records went because the log was full.
+    #[serde(default)]
+    pub dropped_upto: u64,
     /// Each consumer by name.
     pub consumers: BTreeMap<String, Place>,
 }
@@ -63,6 +68,12 @@ impl Cursors {
     /// # Errors
     /// The system's; the old file is then still there.
     pub fn save(&self, dir: &Path) -> io::Result<()> {
-        replace_file(dir, FILE, &serde_json::to_vec_pretty(self)?)
+        let content = serde_json::to_vec_pretty(self)?;
+        match replace_file(dir, FILE, &content) {
+            // Only newer cursors let segments go, and only that makes room. Should a crash come in between, the file cannot
+            // be read, and every consumer starts at the oldest record: nothing is lost.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => overwrite_file(dir, FILE, &content),
+            replaced => replaced,
+        }
     }
 }

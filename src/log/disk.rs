@@ -38,9 +38,25 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 /// Replaces a small file so that either the old or the new content is there after a crash.
 pub fn replace_file(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let new = dir.join(format!("{name}.new"));
-    let file = File::create(&new)?;
-    file.write_all_at(content, 0)?;
-    file.sync_all()?;
-    std::fs::rename(&new, dir.join(name))?;
+    let replaced = write_whole(&new, content).and_then(|()| std::fs::rename(&new, dir.join(name)));
+    if replaced.is_err() {
+        // What a full disk left of it takes room that others need.
+        let _ = std::fs::remove_file(&new);
+    }
+    replaced?;
     sync_dir(dir)
+}
+
+/// Overwrites a small file where it stands. Works on a full disk, but a crash may leave neither content.
+pub fn overwrite_file(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let file = File::options().write(true).open(dir.join(name))?;
+    file.write_all_at(content, 0)?;
+    file.set_len(content.len() as u64)?;
+    file.sync_all()
+}
+
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let file = File::create(path)?;
+    file.write_all_at(content, 0)?;
+    file.sync_all()
 }

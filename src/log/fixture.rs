@@ -59,6 +59,15 @@ pub fn batch_of(seed: u64, rows: usize) -> FlowBatch {
     batch
 }
 
+/// A batch of as few bytes as one can be; `bytes` of the first row is the seed.
+pub fn tiny_flows_of(seed: u64, rows: usize) -> Record {
+    let mut batch = FlowBatch::default();
+    batch.time.push_repeated(1_790_000_000_000, rows);
+    batch.bytes.push_repeated(seed, rows);
+    batch.fill_missing();
+    Record::Flows(Arc::new(batch))
+}
+
 /// A record of flows.
 pub fn flows_of(seed: u64, rows: usize) -> Record {
     Record::Flows(Arc::new(batch_of(seed, rows)))

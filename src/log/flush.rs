@@ -19,7 +19,11 @@ impl Log {
 
     /// Ends it: no more appends, all durable, cursors kept. Consumers get no more.
     pub fn close(&self) {
-        self.shared.state().closed = true;
+        let mut state = self.shared.state();
+        state.closed = true;
+        // Positions then go on above this end whatever happens to the files.
+        state.cursors_moved = true;
+        drop(state);
         self.shared.changed.notify_all();
         self.shared.wake_flusher();
         if let Some(flusher) = lock(&self.flusher).take()
@@ -27,7 +31,12 @@ impl Log {
         {
             tracing::error!("the log's flusher panicked");
         }
-        drop(lock(&self.folder_lock).take());
+        if let Some(folder) = lock(&self.folder_lock).take() {
+            // Closing would do, were it not for a child process that was forked just now and has the file open as well.
+            if let Err(error) = folder.unlock() {
+                tracing::warn!(%error, "log: the folder could not be unlocked");
+            }
+        }
     }
 }
 
@@ -180,7 +189,7 @@ impl Shared {
     }
 
     /// Keeps the cursors on disk, and only then deletes what they allow.
-    fn keep_cursors(&self) {
+    pub(super) fn keep_cursors(&self) {
         let next_position = lock(&self.writer).next;
         let mut state = self.state();
         let consumed = state.consumed();
@@ -188,7 +197,9 @@ impl Shared {
         let cursors = moved.then(|| Cursors {
             log_id: self.id,
             next_position,
+            end: state.end,
             flows_total: state.flows_total,
+            dropped_upto: state.dropped_upto,
             consumers: state.consumers.iter().map(|(name, mark)| (name.clone(), mark.place)).collect(),
         });
         drop(state);

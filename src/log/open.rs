@@ -79,6 +79,8 @@ impl Log {
         };
         let (wake, woken) = crossbeam_channel::bounded(1);
         let shared = Arc::new(shared(config, options, found, wake));
+        // Once there, the file can be overwritten even on a full disk.
+        shared.keep_cursors();
         let flusher = std::thread::Builder::new()
             .name("log-flush".into())
             .spawn({
@@ -135,11 +137,12 @@ fn first_state(found: Found, cursors: Option<Cursors>, writer: &mut Writer) -> S
     let mut next = found.next;
     let mut end = found.segments.back().map(|s| s.last);
     let mut flows_total = found.segments.back().map(|s| s.flows_after);
+    let dropped_upto = cursors.as_ref().map_or(0, |cursors| cursors.dropped_upto);
     let mut consumers = std::collections::BTreeMap::new();
     if let Some(cursors) = cursors {
         let hints = cursors.consumers.values().map(|place| place.position.saturating_add(1));
         next = hints.fold(next.max(cursors.next_position), u64::max);
-        end = end.or(Some(next - 1));
+        end = end.or(Some(cursors.end.min(next - 1)));
         flows_total = flows_total.or(Some(cursors.flows_total));
         for (name, Place { position, flows }) in cursors.consumers {
             // What a crash took from the log's end was counted in flows then; it is not counted any more.
@@ -149,6 +152,8 @@ fn first_state(found: Found, cursors: Option<Cursors>, writer: &mut Writer) -> S
     }
     let (end, flows_total) = (end.unwrap_or(next - 1), flows_total.unwrap_or(0));
     let mut jumps: Vec<_> = found.segments.iter().map(|s| (s.header.previous, s.header.first)).collect();
+    // A segment without records stands at the end; what comes next may leave out more than it did.
+    jumps.retain(|(after, _)| *after != end);
     jumps.push((end, next));
     jumps.retain(|(after, before)| *before > after + 1);
     (writer.next, writer.end, writer.flows_total) = (next, end, flows_total);
@@ -160,6 +165,7 @@ fn first_state(found: Found, cursors: Option<Cursors>, writer: &mut Writer) -> S
         durable: end,
         consumers,
         jumps,
+        dropped_upto,
         damage_seen: found.damage.places,
         cursors_moved: true,
         ..State::default()

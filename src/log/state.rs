@@ -74,6 +74,8 @@ pub struct State {
     pub jumps: Vec<(u64, u64)>,
     /// Ranges `first..=last` of positions that are lost for whoever has not read them, with the reason.
     pub losses: VecDeque<(u64, u64, LossReason)>,
+    /// Position up to which records went because the log was full, now or before the last restart.
+    pub dropped_upto: u64,
     /// Damage that has been counted: (segment's serial, offset).
     pub damage_seen: HashSet<(u64, u64)>,
     /// A cursor has moved since the file of cursors was written.
@@ -166,11 +168,10 @@ impl State {
     /// Why the positions after `after` and before `before` are missing.
     pub fn reason_of(&self, after: u64, before: u64) -> LossReason {
         let overlap = self.losses.iter().find(|(first, last, _)| *first < before && *last > after);
-        match (overlap, self.segments.front()) {
-            (Some((_, _, reason)), _) => *reason,
-            // Whole segments go only when they have been consumed or when the log is full.
-            (None, Some(oldest)) if oldest.header.first >= before => LossReason::Full,
-            _ => LossReason::Damaged,
+        match overlap {
+            Some((_, _, reason)) => *reason,
+            None if after < self.dropped_upto => LossReason::Full,
+            None => LossReason::Damaged,
         }
     }
 
@@ -187,6 +188,8 @@ impl State {
         }
         let segment = self.segments.pop_front()?;
         self.note_loss(segment.header.previous + 1, segment.last, LossReason::Full);
+        self.dropped_upto = segment.last;
+        self.cursors_moved = true;
         Some(segment)
     }
 

@@ -8,7 +8,17 @@ use super::*;
 use crate::flow::sink::LogTail;
 use crate::flow::{Entry, Record};
 
+mod damage;
+mod failing_disk;
+mod full;
+mod model;
+
 const SOON: Duration = Duration::from_secs(10);
+
+/// A folder of its own, in memory where the system has such a place: these tests fsync thousands of times.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
 
 /// A log whose flusher never comes by itself: tests call `sync`.
 fn config(dir: &Path) -> Config {
@@ -38,7 +48,7 @@ fn lost_flows(log: &Log, name: &str) -> Vec<(&'static str, u64)> {
 
 #[test]
 fn records_come_in_order_to_each_consumer_and_again_from_files_after_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let config = config(dir.path());
     let log = open(&config);
     let mut a = oldest(&log, "a");
@@ -66,7 +76,7 @@ fn records_come_in_order_to_each_consumer_and_again_from_files_after_a_restart()
 
 #[test]
 fn sinks_see_only_what_is_durable() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let log = open(&config(dir.path()));
     let mut sink = log.consumer("sink", ConsumerOptions { start: Cursor::Oldest, durable_only: true });
     log.append(flows_of(1, 2)).unwrap();
@@ -79,7 +89,7 @@ fn sinks_see_only_what_is_durable() {
 
 #[test]
 fn the_flusher_makes_records_durable_by_itself_and_wakes_who_waits() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let log = open(&Config { fsync_interval_ms: 5, ..config(dir.path()) });
     let mut sink = log.consumer("sink", ConsumerOptions { start: Cursor::Oldest, durable_only: true });
     std::thread::scope(|scope| {
@@ -91,7 +101,7 @@ fn the_flusher_makes_records_durable_by_itself_and_wakes_who_waits() {
 
 #[test]
 fn closing_ends_a_wait() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let log = open(&config(dir.path()));
     let mut consumer = oldest(&log, "a");
     std::thread::scope(|scope| {
@@ -104,7 +114,7 @@ fn closing_ends_a_wait() {
 
 #[test]
 fn workers_append_side_by_side_and_no_record_is_lost_or_doubled() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let config = Config { segment_bytes: 8000, memory_bytes_max: 30_000, ..config(dir.path()) };
     let log = open(&config);
     let mut reader = oldest(&log, "a");
@@ -133,7 +143,7 @@ fn workers_append_side_by_side_and_no_record_is_lost_or_doubled() {
 
 #[test]
 fn batches_go_back_to_the_pool_once_all_consumers_are_done() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let back = Arc::new(AtomicU64::new(0));
     let counted = back.clone();
     let recycle: Recycle = Arc::new(move |batch| {
@@ -153,7 +163,7 @@ fn batches_go_back_to_the_pool_once_all_consumers_are_done() {
 
 #[test]
 fn consumers_that_fall_behind_the_memory_read_files() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let log = open(&Config { memory_bytes_max: 20_000, ..config(dir.path()) });
     let mut slow = oldest(&log, "slow");
     for seed in 1..=50 {
@@ -172,7 +182,7 @@ fn consumers_that_fall_behind_the_memory_read_files() {
 
 #[test]
 fn segments_are_pinned_by_every_cursor_even_of_consumers_that_are_away() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let config = Config { segment_bytes: 2000, ..config(dir.path()) };
     let log = open(&config);
     let (mut a, b) = (oldest(&log, "a"), oldest(&log, "b"));
@@ -200,7 +210,7 @@ fn segments_are_pinned_by_every_cursor_even_of_consumers_that_are_away() {
 
 #[test]
 fn a_wiped_folder_gives_a_new_log_and_a_folder_in_use_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let config = config(dir.path());
     let log = open(&config);
     log.append(flows_of(1, 1)).unwrap();
@@ -215,7 +225,7 @@ fn a_wiped_folder_gives_a_new_log_and_a_folder_in_use_is_refused() {
 
 #[test]
 fn positions_stay_above_every_cursor_even_when_all_files_are_gone() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let config = config(dir.path());
     let log = open(&config);
     let mut a = oldest(&log, "a");
@@ -249,7 +259,7 @@ fn positions_stay_above_every_cursor_even_when_all_files_are_gone() {
 
 #[test]
 fn a_sink_cursor_beyond_the_end_skips_nothing_new() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let log = open(&config(dir.path()));
     log.append(flows_of(1, 1)).unwrap();
     log.ensure_position_above(40);
@@ -261,7 +271,7 @@ fn a_sink_cursor_beyond_the_end_skips_nothing_new() {
 
 #[test]
 fn stores_read_the_tail_from_memory_and_files_alike() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let config = Config { memory_bytes_max: 20_000, segment_bytes: 3000, ..config(dir.path()) };
     let log = open(&config);
     for seed in 1..=30 {
@@ -292,7 +302,7 @@ fn stores_read_the_tail_from_memory_and_files_alike() {
 
 #[test]
 fn cursors_that_cannot_be_read_cost_no_record() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let config = config(dir.path());
     let log = open(&config);
     log.consumer("a", ConsumerOptions { start: Cursor::Now, durable_only: false });
@@ -306,7 +316,7 @@ fn cursors_that_cannot_be_read_cost_no_record() {
 
 #[test]
 fn memory_durability_keeps_no_files() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let config = Config { durability: Durability::Memory, memory_bytes_max: 30_000, ..config(dir.path()) };
     let log = open(&config);
     let mut sink = log.consumer("sink", ConsumerOptions { start: Cursor::Oldest, durable_only: true });
@@ -324,7 +334,7 @@ fn memory_durability_keeps_no_files() {
 
 #[test]
 fn metrics_name_every_consumer() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = folder();
     let log = open(&config(dir.path()));
     let _a = oldest(&log, "a");
     log.append(Record::Flows(Arc::new(batch_of(1, 7)))).unwrap();
