@@ -18,7 +18,7 @@ mod watch;
 mod worker;
 
 pub use config::Config;
-pub use reload::{Enrichment, ReloadError, ReloadReport};
+pub use reload::{Enrichment, ReloadError, ReloadReport, SiteInfo};
 pub use sources::{SourceError, SourceReport};
 pub use watch::Watch;
 pub use worker::Enricher;

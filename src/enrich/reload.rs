@@ -6,9 +6,11 @@ use arc_swap::{ArcSwap, Guard};
 use super::Config;
 use super::leases::Leases;
 use super::names::Names;
+use super::sites::Site;
 use super::sources::{self, Compiled, SourceError, SourceReport};
 use super::table::Table;
 use crate::flow::time::now_ms;
+use crate::flow::{Text, Uuid};
 use crate::telemetry::{Counter, Exposition, Gauge};
 
 /// Everything the workers share: the table in use, the leases, the names.
@@ -48,6 +50,21 @@ pub struct ReloadReport {
     pub prefixes: usize,
     /// How long reading and building took, ms.
     pub took_ms: u64,
+    /// What is missing and how to get it, a line each. To be told once, at the start.
+    pub hints: Vec<String>,
+}
+
+/// A site with its names, for lists and alerts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteInfo {
+    /// Its access server.
+    pub nas_id: Text,
+    /// Its name.
+    pub site: Text,
+    /// Its reseller.
+    pub reseller_id: Option<Uuid>,
+    /// Committed information rate, bit/s; 0 = not stated.
+    pub cir_bps: u64,
 }
 
 /// A reload that changed nothing.
@@ -65,6 +82,23 @@ impl std::fmt::Display for ReloadError {
 }
 
 impl std::error::Error for ReloadError {}
+
+fn hints(config: &Config, table: &Table) -> Vec<String> {
+    let (has, folder) = (table.has(), config.geoip.display());
+    let mut hints = Vec::new();
+    if !has.country && !config.geoip.as_os_str().is_empty() {
+        hints.push(format!("no country database in {folder}: countries stay null; geoip/update.sh fetches a free one"));
+    }
+    if !has.asn && !config.geoip.as_os_str().is_empty() {
+        hints.push(format!(
+            "no AS database in {folder}: AS numbers are the exporters' only; geoip/README.md says how to get one"
+        ));
+    }
+    if config.subscribers.is_none() {
+        hints.push("no [enrich] subscribers: flows are counted without subscriber until leases are pushed".to_owned());
+    }
+    hints
+}
 
 impl Enrichment {
     /// Enrichment with the built-in knowledge only (default customer networks, ports): what [`Enrichment::reload`] starts from.
@@ -126,6 +160,7 @@ impl Enrichment {
                     table_bytes: table.bytes(),
                     prefixes: table.prefixes(),
                     took_ms: begun.elapsed().as_millis() as u64,
+                    hints: hints(&config, &table),
                 };
                 self.table.store(Arc::new(table));
                 *state = State { config, sources, errors: Vec::new() };
@@ -165,6 +200,19 @@ impl Enrichment {
     pub fn sources(&self) -> (Vec<SourceReport>, Vec<SourceError>) {
         let state = self.lock();
         (state.sources.clone(), state.errors.clone())
+    }
+
+    /// Every site of the table in use.
+    pub fn sites(&self) -> Vec<SiteInfo> {
+        let table = self.table.load();
+        let text = |number| self.names.texts.get(number).cloned().unwrap_or_default();
+        let info = |site: &Site| SiteInfo {
+            nas_id: text(site.nas),
+            site: text(site.site),
+            reseller_id: self.names.uuids.get(site.reseller).copied(),
+            cir_bps: site.cir_bps,
+        };
+        table.sites().all().iter().map(info).collect()
     }
 
     /// Bytes of the table in use.

@@ -172,6 +172,18 @@ fn every_kind_of_flow_is_attributed_as_worked_out_by_hand() {
 }
 
 #[test]
+fn sites_are_listed_and_missing_sources_hinted_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let enrichment = open(folder.path());
+    let sites = enrichment.sites();
+    assert_eq!(sites.len(), 6);
+    assert_eq!((&*sites[2].nas_id, &*sites[2].site, sites[2].cir_bps), ("nas1", "south", 0));
+    assert_eq!(sites[2].reseller_id.map(|id| id.to_string()).as_deref(), Some(R2));
+    let hints = enrichment.reload().unwrap().hints;
+    assert!(hints.len() == 2 && hints[0].contains("geoip/update.sh"), "{hints:?}");
+}
+
+#[test]
 fn a_lease_goes_before_a_static_subscriber_while_it_holds() {
     let folder = tempfile::tempdir().unwrap();
     let enrichment = open(folder.path());

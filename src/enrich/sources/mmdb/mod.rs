@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use hashbrown::HashMap;
 use maxminddb::{Reader, WithinOptions};
 
+#[cfg(test)]
+pub(super) use verify::verify_tree_and_records;
+
 use super::{Reading, SourceError, read_file};
 use crate::enrich::table::Prefix;
 use crate::flow::country;

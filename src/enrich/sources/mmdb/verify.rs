@@ -18,7 +18,8 @@ pub(super) fn verify(reader: &Reader<Vec<u8>>) -> Result<(), MaxMindDbError> {
     }
 }
 
-fn verify_tree_and_records(reader: &Reader<Vec<u8>>) -> Result<(), MaxMindDbError> {
+/// Its search tree ends everywhere, and every record can be read to its last part.
+pub(in crate::enrich::sources) fn verify_tree_and_records(reader: &Reader<Vec<u8>>) -> Result<(), MaxMindDbError> {
     let leaves_max = u64::from(reader.metadata().node_count).saturating_mul(LEAVES_PER_NODE_MAX);
     let mut seen: HashSet<usize, foldhash::fast::RandomState> = HashSet::default();
     for (leaf, result) in (0..).zip(reader.networks(WithinOptions::default().include_networks_without_data())?) {
