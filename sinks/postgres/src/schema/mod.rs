@@ -209,12 +209,25 @@ fn time_bucket(tx: &mut Transaction<'_>) -> Result<(), SinkError> {
     Ok(())
 }
 
-/// Brings retention in line with the clock: drops native partitions that are too old. Hypertables have policies.
-pub fn retain(client: &mut Client, config: &Config, tables: &[Table], now_ms: i64) -> Result<u64, SinkError> {
+/// Brings retention in line with the clock: drops partitions and chunks that are too old, where no policy does it. Gives
+/// how many.
+///
+/// # Errors
+/// As for [`prepare`].
+pub fn retain(
+    client: &mut Client,
+    config: &Config,
+    layout: Layout,
+    tables: &[Table],
+    now_ms: i64,
+) -> Result<u64, SinkError> {
     let mut dropped = 0;
     for table in tables {
         let cutoff_ms = cutoff_ms(config, table.keep, now_ms);
-        dropped += partitions::drop_before(client, config, table, cutoff_ms)?;
+        dropped += match layout {
+            Layout::Native => partitions::drop_before(client, config, table, cutoff_ms)?,
+            Layout::Hypertables { .. } => timescale::drop_before(client, table, cutoff_ms)?,
+        };
     }
     Ok(dropped)
 }

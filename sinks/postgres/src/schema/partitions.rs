@@ -67,7 +67,7 @@ fn make(client: &mut Client, config: &Config, table: &Table, start_ms: i64, end_
         let bound = |ms| literal(&sink_api::time::rfc3339(ms));
         let partition = config.quoted(&name);
         tx.batch_execute(&format!(
-            "CREATE TABLE {partition} (LIKE {parent} INCLUDING DEFAULTS); \
+            "CREATE TABLE {partition} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS); \
              ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES FROM ({}) TO ({})",
             bound(start_ms),
             bound(end_ms),

@@ -126,6 +126,14 @@ fn columnstore(client: &mut Client, config: &Config, table: &Table, name: &str) 
     statements.split("; ").try_for_each(|statement| client.batch_execute(statement)).map_err(failed)
 }
 
+/// Drops the chunks that end before a time; gives how many. For licences without policies.
+pub fn drop_before(client: &mut Client, table: &Table, cutoff_ms: i64) -> Result<u64, SinkError> {
+    let (name, cutoff) = (literal(&table.quoted), literal(&sink_api::time::rfc3339(cutoff_ms)));
+    let sql = format!("SELECT count(*) FROM drop_chunks({name}, older_than => timestamptz {cutoff})");
+    let row = client.query_one(&sql, &[]).map_err(failed)?;
+    Ok(row.get::<_, i64>(0) as u64)
+}
+
 fn version(client: &mut Client) -> Result<(u32, u32), SinkError> {
     let row =
         client.query_one("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'", &[]).map_err(failed)?;

@@ -1,5 +1,7 @@
 //! Writing: one group, one transaction, cursor included.
 
+mod reject;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
@@ -42,13 +44,35 @@ pub struct PostgresSink {
     buffer: Vec<u8>,
 }
 
-/// What a group brings, with the rows of each batch that are stored.
+/// What a group brings.
 #[derive(Default)]
 struct Pulled {
-    flows: Vec<(Arc<FlowBatch>, Vec<u32>)>,
+    flows: Vec<FlowRows>,
     sums: Vec<(Arc<sink_api::RollupSums>, usize, Vec<u32>)>,
     last: Option<u64>,
     expired: u64,
+}
+
+/// Flows of one entry, with the rows that are stored.
+struct FlowRows {
+    entry: Entry,
+    batch: Arc<FlowBatch>,
+    rows: Vec<u32>,
+}
+
+impl FlowRows {
+    fn batch(&self) -> &FlowBatch {
+        &self.batch
+    }
+}
+
+/// A connection for writing.
+fn session(config: &Config) -> Result<Client, SinkError> {
+    let mut client = connect(config)?;
+    let timeout_ms = config.statement_timeout.as_millis();
+    let settings = format!("SET statement_timeout = {timeout_ms}; SET timezone = 'UTC'");
+    client.batch_execute(&settings).map_err(|e| sink_error("connect", &e))?;
+    Ok(client)
 }
 
 impl PostgresSink {
@@ -57,11 +81,7 @@ impl PostgresSink {
     /// # Errors
     /// As the contract says.
     pub fn open(config: &Config, context: &SinkContext) -> Result<Self, SinkError> {
-        let mut client = connect(config)?;
-        let timeout_ms = config.statement_timeout.as_millis();
-        client
-            .batch_execute(&format!("SET statement_timeout = {timeout_ms}; SET timezone = 'UTC'"))
-            .map_err(|e| sink_error("connect", &e))?;
+        let mut client = session(config)?;
         let layout = schema::prepare(&mut client, config, &context.rollups)?;
         let rollups = context.rollups.iter().map(|def| (def.name.to_string(), Table::rollup(config, def)));
         Ok(Self {
@@ -91,8 +111,9 @@ impl PostgresSink {
             pulled.last = Some(entry.position);
             match &entry.record {
                 Record::Flows(batch) => {
-                    let rows = self.storable(&entry, batch, now_ms, group, &mut pulled.expired);
-                    pulled.flows.push((Arc::clone(batch), rows));
+                    let batch = Arc::clone(batch);
+                    let rows = self.storable(&entry, &batch, now_ms, group, &mut pulled.expired);
+                    pulled.flows.push(FlowRows { entry, batch, rows });
                 }
                 Record::Sums(sums) => {
                     for (index, rollup) in sums.rows.iter().enumerate() {
@@ -145,9 +166,9 @@ impl PostgresSink {
             return Ok(());
         }
         let (client, config) = (&mut self.client, &self.config);
-        let times = pulled.flows.iter().flat_map(|(batch, rows)| {
-            let times = batch.time.values();
-            rows.iter().map(move |row| times[*row as usize])
+        let times = pulled.flows.iter().flat_map(|part| {
+            let times = part.batch.time.values();
+            part.rows.iter().map(move |row| times[*row as usize])
         });
         self.partitions.ensure(client, config, &self.flows, times)?;
         for (sums, index, rows) in &pulled.sums {
@@ -160,11 +181,35 @@ impl PostgresSink {
         Ok(())
     }
 
+    /// Sets the rows aside that the server refuses, and stores the others.
+    fn commit_others(
+        &mut self,
+        pulled: &mut Pulled,
+        last: u64,
+        group: &mut dyn Group,
+        reason: String,
+    ) -> Result<(), SinkError> {
+        let rejected = reject::find(&self.config, &self.flows, &pulled.flows)?;
+        if rejected.is_empty() {
+            // It is a rollup's row that is refused: those are not ours to drop.
+            return Err(SinkError::Reject(reason));
+        }
+        for (batch, row, _) in &rejected {
+            pulled.flows[*batch].rows.retain(|kept| kept != row);
+        }
+        self.client = session(&self.config)?;
+        self.commit(pulled, last)?;
+        for (batch, row, reason) in &rejected {
+            group.set_aside(&pulled.flows[*batch].entry, *row as usize, reason);
+        }
+        Ok(())
+    }
+
     fn commit(&mut self, pulled: &Pulled, last: u64) -> Result<(), SinkError> {
         let log_id = self.log_id();
         let target = self.config.target();
         let mut tx = self.client.transaction().map_err(|e| sink_error("begin", &e))?;
-        let flows = pulled.flows.iter().map(|(batch, rows)| (Rows::of_flows(batch, &self.fields), rows.as_slice()));
+        let flows = pulled.flows.iter().map(|part| (Rows::of_flows(part.batch(), &self.fields), part.rows.as_slice()));
         copy(&mut tx, &self.flows, flows, &mut self.buffer)?;
         for (name, table) in &self.rollups {
             let of_table = pulled.sums.iter().filter_map(|(sums, index, rows)| {
@@ -229,22 +274,25 @@ impl Sink for PostgresSink {
     }
 
     fn write(&mut self, group: &mut dyn Group) -> Result<(), SinkError> {
-        let pulled = self.pull(group)?;
+        let mut pulled = self.pull(group)?;
         let Some(last) = pulled.last else { return Ok(()) };
         self.make_room(&pulled)?;
-        self.commit(&pulled, last)?;
+        match self.commit(&pulled, last) {
+            Err(SinkError::Reject(reason)) => self.commit_others(&mut pulled, last, group, reason)?,
+            other => other?,
+        }
         self.expired_flows += pulled.expired;
         Ok(())
     }
 
     fn maintain(&mut self) -> Result<(), SinkError> {
         let now_ms = (self.context.clock)();
-        if now_ms < self.next_retain_ms || self.layout != Layout::Native {
+        if now_ms < self.next_retain_ms || self.layout == (Layout::Hypertables { policies: true }) {
             return Ok(());
         }
         let mut tables: Vec<Table> = self.rollups.values().cloned().collect();
         tables.push(self.flows.clone());
-        if schema::retain(&mut self.client, &self.config, &tables, now_ms)? > 0 {
+        if schema::retain(&mut self.client, &self.config, self.layout, &tables, now_ms)? > 0 {
             self.partitions = Partitions::default();
         }
         self.next_retain_ms = now_ms.saturating_add(RETAIN_EVERY_MS);

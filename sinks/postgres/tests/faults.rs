@@ -1,0 +1,156 @@
+//! Whatever breaks, every flow is there exactly once at the end.
+
+mod delivery;
+#[path = "delivery/proxy.rs"]
+mod proxy;
+mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use delivery::{Deliverer, Log};
+use proxy::{Cut, Proxy};
+use server::Server;
+
+/// A server with an empty database `flows`.
+fn started() -> Option<Server> {
+    let server = Server::start()?;
+    server.database("flows");
+    Some(server)
+}
+
+#[test]
+fn connections_cut_anywhere_lose_and_double_nothing() {
+    let Some(server) = started() else { return };
+    let log = Log::new(30_000);
+    let proxy = Proxy::start(server.port);
+    let config = server::config(&format!("postgres://rgz@127.0.0.1:{}/flows", proxy.port));
+    let mut deliverer = Deliverer::new(&config, &log);
+    assert!(deliverer.step(1), "the first group makes the tables");
+    let mut random = 0x5eed_u64;
+    let (mut cuts, mut lost_answers) = (0, 0);
+    for round in 0..56 {
+        // A new connection for each: the sink is dropped by the error that follows.
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let cut = if round % 8 == 7 { Cut::Commit } else { Cut::After(1 + (random >> 33) as usize % 400_000) };
+        *proxy.cut.lock().unwrap() = cut;
+        deliverer.reopen();
+        let before = deliverer.stored;
+        // A cut far behind what one group sends hits a later group.
+        while !deliverer.done() && deliverer.step(1) {}
+        if deliverer.done() {
+            break;
+        }
+        cuts += 1;
+        if cut == Cut::Commit {
+            // The deliverer knows of an error; the cursor tells that the group is there.
+            *proxy.cut.lock().unwrap() = Cut::Never;
+            deliverer.reopen();
+            assert!(deliverer.step(0));
+            lost_answers += usize::from(deliverer.stored > before);
+        }
+    }
+    assert!(cuts >= 20 || deliverer.done(), "{cuts} cuts");
+    deliverer.finish();
+    assert!(lost_answers > 0, "no answer to a COMMIT was lost: {:?}", deliverer.errors);
+    log.assert_stored(&mut server.client("flows"));
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_copy_loses_and_doubles_nothing() {
+    let Some(mut server) = started() else { return };
+    let log = Log::new(40_000);
+    let config = server::config(&server.url("flows"));
+    let mut deliverer = Deliverer::new(&config, &log);
+    assert!(deliverer.step(1));
+    for _ in 0..3 {
+        let mut watcher = server.client("flows");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let pid = server.pid();
+        let killer = std::thread::spawn(move || {
+            let sql = "SELECT count(*) FROM pg_stat_progress_copy WHERE tuples_processed > 0";
+            while !stopped.load(Ordering::SeqCst) {
+                if watcher.query_one(sql, &[]).is_ok_and(|row| row.get::<_, i64>(0) > 0) {
+                    server::signal(pid, "KILL");
+                    return true;
+                }
+            }
+            false
+        });
+        let went_well = deliverer.step(20);
+        stop.store(true, Ordering::SeqCst);
+        let killed = killer.join().unwrap();
+        if killed {
+            server.stop("KILL");
+            server.run();
+        }
+        assert!(killed || went_well, "{:?}", deliverer.errors);
+    }
+    deliverer.finish();
+    log.assert_stored(&mut server.client("flows"));
+}
+
+#[test]
+fn a_server_that_is_away_is_waited_for() {
+    let Some(mut server) = started() else { return };
+    let log = Log::new(6_000);
+    let config = server::config(&server.url("flows"));
+    let mut deliverer = Deliverer::new(&config, &log);
+    assert!(deliverer.step(4));
+    server.stop("INT");
+    for _ in 0..5 {
+        assert!(!deliverer.step(4), "a server that is stopped stores nothing");
+    }
+    server.run();
+    deliverer.finish();
+    log.assert_stored(&mut server.client("flows"));
+}
+
+#[test]
+fn a_table_dropped_under_it_is_made_again() {
+    let Some(server) = started() else { return };
+    let log = Log::new(6_000);
+    let config = server::config(&server.url("flows"));
+    let mut deliverer = Deliverer::new(&config, &log);
+    assert!(deliverer.step(0), "opening makes the tables");
+    let mut client = server.client("flows");
+    client.batch_execute("DROP TABLE flows CASCADE; DROP TABLE flows_traffic").unwrap();
+    assert!(!deliverer.step(4));
+    deliverer.finish();
+    log.assert_stored(&mut client);
+}
+
+#[test]
+fn a_statement_that_waits_too_long_is_given_up_and_repeated() {
+    let Some(server) = started() else { return };
+    let log = Log::new(3_000);
+    let mut config = server::config(&server.url("flows"));
+    config.statement_timeout = Duration::from_secs(1);
+    let mut deliverer = Deliverer::new(&config, &log);
+    assert!(deliverer.step(2));
+    let mut other = server.client("flows");
+    let mut blocker = other.transaction().unwrap();
+    blocker.batch_execute("LOCK TABLE flows IN ACCESS EXCLUSIVE MODE").unwrap();
+    assert!(!deliverer.step(2));
+    assert!(deliverer.errors[0].contains("57014") || deliverer.errors[0].contains("timeout"), "{:?}", deliverer.errors);
+    blocker.rollback().unwrap();
+    deliverer.finish();
+    log.assert_stored(&mut server.client("flows"));
+}
+
+#[test]
+fn a_table_of_another_shape_is_refused_with_the_difference() {
+    let Some(server) = started() else { return };
+    let mut client = server.client("flows");
+    client
+        .batch_execute("CREATE TABLE flows (time timestamptz NOT NULL, src_ip text) PARTITION BY RANGE (time)")
+        .unwrap();
+    let log = Log::new(10);
+    let config = server::config(&server.url("flows"));
+    let error = sink_api::SinkConfig::open(&config, &log.context).err().unwrap();
+    let text = error.to_string();
+    assert!(matches!(error, sink_api::SinkError::Fatal(_)), "{error:?}");
+    assert!(text.contains("src_ip is text instead of inet") && text.contains("dst_ip is missing"), "{text}");
+}
