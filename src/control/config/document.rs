@@ -254,6 +254,8 @@ fn put<'i>(at: &mut DeValue<'i>, path: &[Step], value: Spanned<DeValue<'i>>, pla
                 put(next.get_mut(), rest, value, place);
             }
         }
+        // One past the end appends.
+        (DeValue::Array(array), Step::Index(index)) if *index == array.len() && rest.is_empty() => array.push(value),
         (DeValue::Array(array), Step::Index(index)) => {
             if let Some(next) = array.get_mut(*index) {
                 put(next.get_mut(), rest, value, place);

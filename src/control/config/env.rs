@@ -25,11 +25,16 @@ enum Target {
     Key(&'static str),
     /// This key of every `[[sink]]`.
     EverySink(&'static str),
+    /// This key of every `[[sink]]` of these kinds.
+    SinksOf(&'static [&'static str], &'static str),
     /// The port of every listener.
     ListenPort,
     /// The address of every listener.
     ListenAddr,
 }
+
+/// Kinds of sink that speak to a PostgreSQL server.
+const DATABASES: &[&str] = &["postgres", "timescaledb"];
 
 /// Every variable. Where two set the same thing, the later row wins.
 pub const VARIABLES: &[Variable] = &[
@@ -69,6 +74,72 @@ pub const VARIABLES: &[Variable] = &[
         about: "seconds after which a sink commits what it has",
         target: Target::EverySink("flush_interval"),
         literal: seconds,
+    },
+    Variable {
+        name: "DB_HOST",
+        about: "host of the database; adds a sink of kind timescaledb when there is none for PostgreSQL",
+        target: Target::SinksOf(DATABASES, "host"),
+        literal: text,
+    },
+    Variable {
+        name: "DB_PORT",
+        about: "port of the database",
+        target: Target::SinksOf(DATABASES, "port"),
+        literal: number,
+    },
+    Variable {
+        name: "DB_NAME",
+        about: "name of the database; adds a sink as DB_HOST does",
+        target: Target::SinksOf(DATABASES, "dbname"),
+        literal: text,
+    },
+    Variable {
+        name: "DB_USER",
+        about: "role at the database",
+        target: Target::SinksOf(DATABASES, "user"),
+        literal: text,
+    },
+    Variable {
+        name: "DB_PASSWORD",
+        about: "password at the database",
+        target: Target::SinksOf(DATABASES, "password"),
+        literal: text,
+    },
+    Variable {
+        name: "DB_PASSWORD_FILE",
+        about: "file that holds the password at the database",
+        target: Target::SinksOf(DATABASES, "password_file"),
+        literal: text,
+    },
+    Variable {
+        name: "DB_SCHEMA",
+        about: "schema of the tables",
+        target: Target::SinksOf(DATABASES, "schema"),
+        literal: text,
+    },
+    Variable {
+        name: "TIMESCALEDB_FLOWS_TABLE",
+        about: "name of the table of flows",
+        target: Target::SinksOf(DATABASES, "table"),
+        literal: text,
+    },
+    Variable {
+        name: "TIMESCALEDB_FLOWS_RETENTION_DETAIL",
+        about: "days that detail is kept",
+        target: Target::SinksOf(DATABASES, "retention_detail_days"),
+        literal: number,
+    },
+    Variable {
+        name: "TIMESCALEDB_FLOWS_RETENTION_AGGREGATE",
+        about: "months that long rollups are kept",
+        target: Target::SinksOf(DATABASES, "retention_aggregate_months"),
+        literal: number,
+    },
+    Variable {
+        name: "TIMESCALEDB_FLOWS_CHUNK_INTERVAL",
+        about: "width of a chunk: hours, or a text such as 1 day",
+        target: Target::SinksOf(DATABASES, "chunk_interval_hours"),
+        literal: hours,
     },
     Variable {
         name: "PROMETHEUS_NETFLOW_METRICS_ENABLED",
@@ -160,10 +231,13 @@ pub fn overlays(
         match variable.target {
             Target::Key(key) => set(Path::parse(key), &literal),
             Target::EverySink(key) => {
-                let sinks = document.get(&Path::parse("sink")).and_then(|sinks| sinks.get_ref().as_array());
-                for index in 0..sinks.map_or(0, |sinks| sinks.len()) {
+                for index in 0..sinks(document) {
                     set(Path::parse(&format!("sink[{index}].{key}")), &literal);
                 }
+            }
+            Target::SinksOf(kinds, key) => {
+                let places = sinks_of(document, kinds);
+                places.iter().for_each(|index| set(Path::parse(&format!("sink[{index}].{key}")), &literal));
             }
             Target::ListenPort => match literal.parse() {
                 Ok(port) => {
@@ -187,6 +261,41 @@ pub fn overlays(
         }
     }
     overlays
+}
+
+/// The sink that `DB_HOST` or `DB_NAME` adds when the document has none for PostgreSQL, and without a file the choice of it
+/// as the store.
+pub fn database(environment: &Environment, document: &Document<'_>, has_file: bool) -> Vec<Overlay> {
+    let set = |name: &&&str| environment.get(**name).is_some_and(|value| !clean(value).is_empty());
+    let Some(variable) = ["DB_HOST", "DB_NAME"].iter().find(set) else { return Vec::new() };
+    if !sinks_of(document, DATABASES).is_empty() {
+        return Vec::new();
+    }
+    let overlay = |path: &str, literal: &str| Overlay {
+        path: Path::parse(path),
+        literal: literal.to_owned(),
+        origin: Origin::Env((*variable).to_owned()),
+    };
+    let mut overlays =
+        vec![overlay(&format!("sink[{}]", sinks(document)), "{ name = \"database\", kind = \"timescaledb\" }")];
+    if !has_file {
+        overlays.push(overlay("admin.store", "\"database\""));
+    }
+    overlays
+}
+
+fn sinks(document: &Document<'_>) -> usize {
+    let list = document.get(&Path::parse("sink")).and_then(|sinks| sinks.get_ref().as_array());
+    list.map_or(0, |list| list.len())
+}
+
+/// Which sinks are of one of these kinds.
+fn sinks_of(document: &Document<'_>, kinds: &[&str]) -> Vec<usize> {
+    let kind = |index: &usize| {
+        let kind = document.get(&Path::parse(&format!("sink[{index}].kind")))?;
+        Some(kinds.contains(&kind.get_ref().as_str()?))
+    };
+    (0..sinks(document)).filter(|index| kind(index).unwrap_or(false)).collect()
 }
 
 /// An overlay that puts another port into every listener, for `-p`.
@@ -245,6 +354,21 @@ fn seconds(value: &str) -> Result<String, String> {
         .filter(|s: &f64| *s > 0.0 && *s < 1e9)
         .ok_or_else(|| format!("{value:?} is no number of seconds; allowed is a number over 0, like 10"))?;
     Ok(format!("\"{}ms\"", (seconds * 1000.0).round().max(1.0) as u64))
+}
+
+/// Hours: a number of them, or a number of hours, days or weeks as PostgreSQL writes intervals.
+fn hours(value: &str) -> Result<String, String> {
+    let wrong = || format!("{value} is not allowed; hours, or a text such as 12 hours, 1 day, 2 weeks");
+    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let (count, unit) = value.split_at(digits);
+    let count: u32 = count.parse().map_err(|_| wrong())?;
+    let factor = match unit.trim() {
+        "" | "h" | "hour" | "hours" => 1,
+        "d" | "day" | "days" => 24,
+        "w" | "week" | "weeks" => 7 * 24,
+        _ => return Err(wrong()),
+    };
+    count.checked_mul(factor).map(|hours| hours.to_string()).ok_or_else(wrong)
 }
 
 fn boolean(value: &str) -> Result<String, String> {

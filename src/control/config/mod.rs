@@ -122,6 +122,8 @@ fn load_with(sources: &Sources, kinds: &[::sinks::Kind]) -> Result<Settings, Pro
     };
     let document = document.map_err(|(origin, problem)| one(origin, problem))?;
 
+    let database = env::database(&environment, &document, !name.is_empty());
+    let document = document.overlay(&database).map_err(|(origin, problem)| one(origin, problem))?;
     let listen = receive::Config::default().listen;
     let overlays = env::overlays(&environment, &document, &listen, &mut problems);
     let document = document.overlay(&overlays).map_err(|(origin, problem)| one(origin, problem))?;

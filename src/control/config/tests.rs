@@ -185,6 +185,48 @@ fn every_variable_reaches_its_key() {
 }
 
 #[test]
+fn variables_of_databases_add_a_sink_or_change_those_there_are() {
+    let load = |file: Option<&str>, environment: &[(&str, &str)]| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file.map(|text| {
+            std::fs::write(folder.path().join("p.toml"), text).unwrap();
+            folder.path().join("p.toml")
+        });
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        load(&Sources { file, environment, ..Sources::default() }).unwrap_or_else(|problems| panic!("{problems}"))
+    };
+    let kinds = |settings: &Settings| settings.sinks.iter().map(|s| s.common.kind.clone()).collect::<Vec<_>>();
+    let variables = [
+        ("DB_HOST", "rgz-db  # the platform's"),
+        ("DB_PORT", "5433"),
+        ("DB_NAME", "rgz"),
+        ("DB_USER", "rgz"),
+        ("DB_PASSWORD", "secret"),
+        ("DB_SCHEMA", "net"),
+        ("TIMESCALEDB_FLOWS_TABLE", "f"),
+        ("TIMESCALEDB_FLOWS_RETENTION_DETAIL", "7"),
+        ("TIMESCALEDB_FLOWS_RETENTION_AGGREGATE", "6"),
+        ("TIMESCALEDB_FLOWS_CHUNK_INTERVAL", "1 day"),
+    ];
+    let settings = load(Some(""), &variables);
+    assert_eq!(kinds(&settings), ["parquet", "timescaledb"]);
+    assert_eq!(settings.stages.admin.store, "");
+    let shown = format!("{:?}", settings.sinks[1].config);
+    for part in
+        ["\"rgz-db\"", "5433", "\"net\"", "\"f\"", "detail_days: 7", "aggregate_months: 6", "chunk_interval_hours: 24"]
+    {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    assert!(!shown.contains("secret"), "{shown}");
+
+    let own = "[[sink]]\nname = \"mine\"\nkind = \"postgres\"\nhost = \"x\"\n";
+    let settings = load(Some(own), &variables);
+    assert_eq!(kinds(&settings), ["postgres"]);
+    assert!(format!("{:?}", settings.sinks[0].config).contains("\"rgz-db\""));
+    assert_eq!(kinds(&load(Some(""), &[("DB_USER", "rgz")])), ["parquet"]);
+}
+
+#[test]
 fn a_bad_value_of_a_variable_names_the_variable() {
     let problems = load_text("", &[("NETFLOW_PROTOCOL", "v5,x"), ("BUFFER_SIZE", "100")], None).unwrap_err();
     assert!(problems.iter().any(|p| p.starts_with("NETFLOW_PROTOCOL: receive.protocols[1]: ")), "{problems:?}");
