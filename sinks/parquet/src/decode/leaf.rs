@@ -21,8 +21,8 @@ impl From<Malformed> for ParquetError {
 enum Dictionary {
     None,
     Numbers(Vec<u64>),
-    Uuids(Vec<Uuid>),
-    Texts(Vec<Text>),
+    /// This many texts or UUIDs, which the rows' data hold already.
+    Coded(usize),
 }
 
 /// The values of one page that are set.
@@ -60,75 +60,60 @@ pub(super) fn read_chunk(
             at += page_rows;
             continue;
         }
-        match pages.get_next_page()? {
-            None => return Err(malformed("pages end before their rows")),
-            Some(Page::DictionaryPage { buf, num_values, encoding, .. }) => {
-                if !matches!(encoding, Encoding::PLAIN | Encoding::PLAIN_DICTIONARY) {
-                    return Err(malformed("encoding of a dictionary"));
-                }
-                dictionary = read_dictionary(&buf, num_values as usize, physical, is_text)?;
-                if let LeafData::Text(values, _) = &mut out.data
-                    && let Dictionary::Texts(texts) = &dictionary
-                {
-                    values.clone_from(texts);
-                }
-                if let LeafData::Uuid(values, _) = &mut out.data
-                    && let Dictionary::Uuids(uuids) = &dictionary
-                {
-                    values.clone_from(uuids);
-                }
+        let page = pages.get_next_page()?.ok_or_else(|| malformed("pages end before their rows"))?;
+        if let Page::DictionaryPage { buf, num_values, encoding, .. } = &page {
+            if !matches!(encoding, Encoding::PLAIN | Encoding::PLAIN_DICTIONARY) {
+                return Err(malformed("encoding of a dictionary"));
             }
-            Some(Page::DataPageV2 {
-                buf,
-                num_rows,
-                num_nulls,
-                encoding,
-                def_levels_byte_len,
-                rep_levels_byte_len,
-                ..
-            }) => {
-                let page_rows = (num_rows as usize).min(rows - at);
-                if page_rows == 0 {
-                    return Err(malformed("page without rows"));
-                }
-                let levels_end = def_levels_byte_len as usize;
-                if rep_levels_byte_len != 0 || levels_end > buf.len() {
-                    return Err(malformed("levels of a page"));
-                }
-                let set = page_rows.checked_sub(num_nulls as usize).ok_or_else(|| malformed("nulls of a page"))?;
-                let levels = if set == 0 || set == page_rows {
-                    None
-                } else {
-                    let mut levels = Vec::new();
-                    decode_hybrid(&buf[..levels_end], 1, page_rows, &mut levels)?;
-                    if levels.iter().filter(|l| **l == 1).count() != set {
-                        return Err(malformed("levels of a page"));
-                    }
-                    Some(levels)
-                };
-                let values = if set == 0 {
-                    no_values(&out.data)
-                } else {
-                    read_values(&buf[levels_end..], set, encoding, physical, &dictionary)?
-                };
-                let page = PageRows { levels, rows: page_rows, set };
-                match wanted {
-                    None => out.append(&values, &page, 0..page_rows),
-                    Some(wanted) => {
-                        for range in wanted {
-                            let (from, to) = (range.start.max(at), range.end.min(at + page_rows));
-                            if from < to {
-                                out.append(&values, &page, from - at..to - at);
-                            }
-                        }
-                    }
-                }
-                at += page_rows;
-            }
-            Some(Page::DataPage { .. }) => return Err(malformed("data page of version 1")),
+            dictionary = read_dictionary(buf, *num_values as usize, physical, &mut out.data)?;
+            continue;
         }
+        let (page, values) = read_page(&page, rows - at, physical, &dictionary, &out.data)?;
+        let end = at + page.rows;
+        match wanted {
+            None => out.append(&values, &page, 0..page.rows),
+            Some(wanted) => {
+                let within = |w: &Range<usize>| w.start.clamp(at, end) - at..w.end.clamp(at, end) - at;
+                let ranges = wanted.iter().map(within).filter(|range| !range.is_empty());
+                ranges.for_each(|range| out.append(&values, &page, range));
+            }
+        }
+        at = end;
     }
     Ok(out.finish())
+}
+
+/// Decodes a data page of at most `rows_max` rows: which rows are set, and their values.
+fn read_page(
+    page: &Page,
+    rows_max: usize,
+    physical: Physical,
+    dictionary: &Dictionary,
+    data: &LeafData,
+) -> Result<(PageRows, Values)> {
+    let Page::DataPageV2 { buf, num_rows, num_nulls, encoding, def_levels_byte_len, rep_levels_byte_len, .. } = page
+    else {
+        return Err(malformed("data page of version 1"));
+    };
+    let rows = *num_rows as usize;
+    let set = rows.checked_sub(*num_nulls as usize).ok_or_else(|| malformed("nulls of a page"))?;
+    if rows == 0 || rows > rows_max || *rep_levels_byte_len != 0 {
+        return Err(malformed("rows of a page"));
+    }
+    let split = buf.split_at_checked(*def_levels_byte_len as usize);
+    let (level_bytes, value_bytes) = split.ok_or_else(|| malformed("levels of a page"))?;
+    let mut levels = None;
+    if set != 0 && set != rows {
+        let mut decoded = Vec::new();
+        decode_hybrid(level_bytes, 1, rows, &mut decoded)?;
+        if decoded.iter().filter(|l| **l == 1).count() != set {
+            return Err(malformed("levels of a page"));
+        }
+        levels = Some(decoded);
+    }
+    let values =
+        if set == 0 { no_values(data) } else { read_values(value_bytes, set, *encoding, physical, dictionary)? };
+    Ok((PageRows { levels, rows, set }, values))
 }
 
 fn malformed(what: &'static str) -> ParquetError {
@@ -153,31 +138,31 @@ fn no_values(data: &LeafData) -> Values {
     }
 }
 
-fn read_dictionary(bytes: &[u8], count: usize, physical: Physical, is_text: bool) -> Result<Dictionary> {
-    Ok(match physical {
-        Physical::INT32 | Physical::INT64 => Dictionary::Numbers(plain_numbers(bytes, count, physical)?),
-        Physical::FIXED_LEN_BYTE_ARRAY if is_text => {
-            let values = bytes.chunks_exact(16).take(count).map(|b| Uuid::from_slice(b).unwrap_or_default());
-            let values: Vec<Uuid> = values.collect();
-            if values.len() != count {
-                return Err(malformed("dictionary cut off"));
-            }
-            Dictionary::Uuids(values)
+/// Reads a dictionary page; texts and UUIDs go to the data, whose codes will name them.
+fn read_dictionary(bytes: &[u8], count: usize, physical: Physical, data: &mut LeafData) -> Result<Dictionary> {
+    match data {
+        LeafData::Narrow(..) | LeafData::Wide(..) => plain_numbers(bytes, count, physical).map(Dictionary::Numbers),
+        LeafData::Uuid(values, _) => {
+            let (uuids, _) = bytes.as_chunks::<16>();
+            let uuids = uuids.get(..count).ok_or_else(|| malformed("dictionary cut off"))?;
+            *values = uuids.iter().map(|b| Uuid::from_bytes(*b)).collect();
+            Ok(Dictionary::Coded(count))
         }
-        Physical::BYTE_ARRAY => {
-            let mut values = Vec::new();
+        LeafData::Text(values, _) => {
+            values.clear();
             let mut rest = bytes;
             for _ in 0..count {
                 let (length, after) = rest.split_first_chunk::<4>().ok_or_else(|| malformed("dictionary cut off"))?;
                 let length = u32::from_le_bytes(*length) as usize;
                 let (text, after) = after.split_at_checked(length).ok_or_else(|| malformed("dictionary cut off"))?;
-                values.push(std::str::from_utf8(text).map_err(|_| malformed("text that is not UTF-8"))?.into());
+                let text: Text = std::str::from_utf8(text).map_err(|_| malformed("text that is not UTF-8"))?.into();
+                values.push(text);
                 rest = after;
             }
-            Dictionary::Texts(values)
+            Ok(Dictionary::Coded(count))
         }
-        _ => return Err(malformed("dictionary of a column that has none")),
-    })
+        LeafData::Null | LeafData::Fixed16(..) => Err(malformed("dictionary of a column that has none")),
+    }
 }
 
 fn plain_numbers(bytes: &[u8], count: usize, physical: Physical) -> Result<Vec<u64>> {
@@ -233,8 +218,7 @@ fn coded(codes: Vec<u32>, dictionary: &Dictionary) -> Result<Values> {
     let size = match dictionary {
         Dictionary::None => 0,
         Dictionary::Numbers(values) => values.len(),
-        Dictionary::Uuids(values) => values.len(),
-        Dictionary::Texts(values) => values.len(),
+        Dictionary::Coded(count) => *count,
     };
     if most > size {
         return Err(malformed("code that names no value"));

@@ -14,7 +14,7 @@ use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
 use super::gather::LeafData;
-use super::pages::{Encoded, Plan};
+use super::pages::{Bounds, Encoded, Plan};
 use crate::codec::{encode_hybrid, encode_hybrid_run};
 use crate::table::Leaf;
 
@@ -89,12 +89,15 @@ impl ChunkEncoder {
         }
         let data_offset = open.sink.bytes_written() as i64;
         let page_rows = if plan.is_uniform() { rows.max(1) } else { PAGE_ROWS };
-        let mut nulls = 0;
+        let (mut nulls, mut bounds) = (0, None::<Bounds>);
         for (number, start) in (0..rows).step_by(page_rows).enumerate() {
             let range = start..rows.min(start + page_rows);
-            nulls += self.write_data(&mut open, &plan, range, number == 0)?;
+            let of_page = plan.bounds(range.clone());
+            bounds = bounds.zip(of_page).map(|(a, b)| a.and(b)).or(bounds).or(of_page);
+            nulls += self.write_data(&mut open, &plan, range, of_page, number == 0)?;
         }
-        let statistics = chunk_statistics(column.physical_type(), plan.min_max(0..rows), nulls);
+        let min_max = bounds.map(|bounds| plan.min_max(bounds));
+        let statistics = chunk_statistics(column.physical_type(), min_max, nulls);
         self.finish(open, rows, data_offset, dictionary_offset, statistics)
     }
 
@@ -107,11 +110,18 @@ impl ChunkEncoder {
     }
 
     /// Writes the page of a range of rows; gives its number of nulls.
-    fn write_data(&mut self, open: &mut Open<'_>, plan: &Plan<'_>, range: Range<usize>, first: bool) -> Result<usize> {
+    fn write_data(
+        &mut self,
+        open: &mut Open<'_>,
+        plan: &Plan<'_>,
+        range: Range<usize>,
+        bounds: Option<Bounds>,
+        first: bool,
+    ) -> Result<usize> {
         let (levels, present) = levels(plan, range.clone());
         let Encoded { bytes: values, encoding } = plan.encode(range.clone());
         let page = PageParts { levels, values, encoding, rows: range.len(), nulls: range.len() - present };
-        match plan.min_max(range) {
+        match bounds.map(|bounds| plan.min_max(bounds)) {
             Some((min, max)) => open.index.append(false, min, max, page.nulls as i64, None),
             None => open.index.append(true, Vec::new(), Vec::new(), page.nulls as i64, None),
         }

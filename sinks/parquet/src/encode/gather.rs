@@ -125,7 +125,7 @@ fn narrow<'a, T: Copy + Default + 'a>(
 type Together<T> = Option<(Vec<T>, Option<Vec<u8>>)>;
 
 /// All parts' values and presence in stored order; `None` when every row is null.
-fn together<'a, T: Copy + Default + 'a, U: Copy + Default>(
+fn together<'a, T: Copy + Default + 'a, U: Copy + Default + PartialEq>(
     parts: impl Iterator<Item = &'a Column<T>> + Clone,
     rows: &Rows,
     widen: impl Fn(T) -> U,
@@ -148,6 +148,11 @@ fn together<'a, T: Copy + Default + 'a, U: Copy + Default>(
                 None => present.resize(present.len() + part.len(), u8::from(!part.all_null())),
             }
         }
+    }
+    // A constant column (version, sampling rate, masks) needs no reordering; others differ within a few rows.
+    if full && values.first().is_some_and(|first| values.iter().all(|v| v == first)) {
+        values.truncate(rows.stored());
+        return Some((values, None));
     }
     settle(rows.apply(values), (!full).then(|| rows.apply(present)))
 }

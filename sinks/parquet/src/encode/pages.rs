@@ -25,6 +25,30 @@ pub struct Encoded {
     pub encoding: Encoding,
 }
 
+/// Smallest and largest value of some rows.
+#[derive(Clone, Copy)]
+pub enum Bounds {
+    Narrow(u32, u32),
+    Wide(i64, i64),
+    Fixed16(u128, u128),
+    /// Of values in a dictionary, by their place in it: they are ordered.
+    Code(usize, usize),
+}
+
+impl Bounds {
+    /// The bounds of both.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Narrow(a, b), Self::Narrow(c, d)) => Self::Narrow(a.min(c), b.max(d)),
+            (Self::Wide(a, b), Self::Wide(c, d)) => Self::Wide(a.min(c), b.max(d)),
+            (Self::Fixed16(a, b), Self::Fixed16(c, d)) => Self::Fixed16(a.min(c), b.max(d)),
+            (Self::Code(a, b), Self::Code(c, d)) => Self::Code(a.min(c), b.max(d)),
+            // Bounds of one leaf are of one kind.
+            (first, _) => first,
+        }
+    }
+}
+
 /// How one chunk is laid out: its data, and its dictionary when it has one.
 pub struct Plan<'a> {
     data: &'a LeafData,
@@ -144,31 +168,39 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Smallest and largest set value of a range, as Parquet stores them; `None` when no row is set.
-    pub fn min_max(&self, range: Range<usize>) -> Option<(Vec<u8>, Vec<u8>)> {
-        let le = |v: u64| {
-            let mut bytes = Vec::with_capacity(8);
-            self.plain_number(v, &mut bytes);
-            bytes
-        };
+    /// Smallest and largest set value of a range; `None` when no row is set.
+    pub fn bounds(&self, range: Range<usize>) -> Option<Bounds> {
         match self.data {
             LeafData::Null => None,
             LeafData::Narrow(values, present) => {
-                let bounds = least_and_most(values, present.as_deref(), range, u64::from);
-                bounds.map(|(a, b)| (le(a), le(b)))
+                least_and_most(values, present.as_deref(), range, |v| v).map(|(a, b)| Bounds::Narrow(a, b))
             }
             LeafData::Wide(values, present) => {
-                let bounds = least_and_most(values, present.as_deref(), range, |v| v as i64);
-                bounds.map(|(a, b)| (le(a as u64), le(b as u64)))
+                least_and_most(values, present.as_deref(), range, |v| v as i64).map(|(a, b)| Bounds::Wide(a, b))
             }
-            LeafData::Fixed16(values, present) => least_and_most(values, present.as_deref(), range, |v| v)
-                .map(|(a, b)| (a.to_be_bytes().to_vec(), b.to_be_bytes().to_vec())),
-            LeafData::Text(values, codes) => {
-                code_bounds(&codes[range]).map(|(a, b)| (values[a].as_bytes().to_vec(), values[b].as_bytes().to_vec()))
+            LeafData::Fixed16(values, present) => {
+                least_and_most(values, present.as_deref(), range, |v| v).map(|(a, b)| Bounds::Fixed16(a, b))
             }
-            LeafData::Uuid(values, codes) => {
-                code_bounds(&codes[range]).map(|(a, b)| (values[a].as_bytes().to_vec(), values[b].as_bytes().to_vec()))
+            LeafData::Text(_, codes) | LeafData::Uuid(_, codes) => {
+                code_bounds(&codes[range]).map(|(a, b)| Bounds::Code(a, b))
             }
+        }
+    }
+
+    /// Bounds as Parquet stores them.
+    pub fn min_max(&self, bounds: Bounds) -> (Vec<u8>, Vec<u8>) {
+        match (bounds, self.data) {
+            (Bounds::Narrow(a, b), _) => (a.to_le_bytes().into(), b.to_le_bytes().into()),
+            (Bounds::Wide(a, b), _) => (a.to_le_bytes().into(), b.to_le_bytes().into()),
+            (Bounds::Fixed16(a, b), _) => (a.to_be_bytes().into(), b.to_be_bytes().into()),
+            (Bounds::Code(a, b), LeafData::Text(values, _)) => {
+                (values[a].as_bytes().into(), values[b].as_bytes().into())
+            }
+            (Bounds::Code(a, b), LeafData::Uuid(values, _)) => {
+                (values[a].as_bytes().into(), values[b].as_bytes().into())
+            }
+            // Codes are bounds of texts and UUIDs only.
+            (Bounds::Code(..), _) => (Vec::new(), Vec::new()),
         }
     }
 
@@ -188,6 +220,11 @@ impl NumberDictionary {
     /// The dictionary, unless there are too many distinct values for it to pay.
     fn new(values: impl ExactSizeIterator<Item = u64> + Clone, present: Option<&[u8]>) -> Option<Self> {
         let rows = values.len();
+        if let (None, Some(first)) = (present, values.clone().next())
+            && values.clone().all(|value| value == first)
+        {
+            return Some(Self { values: vec![first], codes: vec![0; rows] });
+        }
         let mut dictionary = Self { values: Vec::new(), codes: Vec::with_capacity(rows) };
         let mut direct = vec![u32::MAX; DIRECT_MAX];
         let mut hashed: HashMap<u64, u32, foldhash::fast::RandomState> = HashMap::default();
