@@ -18,6 +18,7 @@ pub struct Server {
     bin: PathBuf,
     pub port: u16,
     user: Option<(u32, u32)>,
+    settings: Vec<String>,
     process: Option<Child>,
 }
 
@@ -34,7 +35,7 @@ impl Server {
             std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
         }
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let mut server = Self { folder, bin, port, user, process: None };
+        let mut server = Self { folder, bin, port, user, settings: Vec::new(), process: None };
         let data = server.data();
         let made = server
             .command("initdb")
@@ -46,6 +47,34 @@ impl Server {
         assert!(made.success(), "initdb failed");
         server.run();
         Some(server)
+    }
+
+    /// Starts it again with a certificate for `localhost`; gives the file with the authority, or `None` with the reason
+    /// printed where there is no `openssl`.
+    pub fn with_tls(&mut self) -> Option<PathBuf> {
+        if Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_err() {
+            println!("skipped: no openssl to make certificates with");
+            return None;
+        }
+        self.stop("INT");
+        let openssl = |args: &str| {
+            let status =
+                self.command_at("openssl".into()).args(args.split(' ')).stderr(Stdio::null()).status().unwrap();
+            assert!(status.success(), "openssl {args}");
+        };
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=authority"));
+        openssl(&format!("req {key} -keyout server.key -out server.csr -subj /CN=localhost"));
+        std::fs::write(self.folder.path().join("names"), "subjectAltName=DNS:localhost\n").unwrap();
+        openssl(
+            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile names",
+        );
+        let file = |name: &str| self.folder.path().join(name).display().to_string();
+        let settings =
+            [("ssl", "on".to_owned()), ("ssl_cert_file", file("server.pem")), ("ssl_key_file", file("server.key"))];
+        self.settings = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.run();
+        Some(self.folder.path().join("ca.pem"))
     }
 
     /// Starts the process and waits until it answers. After a crash the old processes may hold the memory for a moment:
@@ -73,6 +102,7 @@ impl Server {
             .arg(self.folder.path())
             .args(["-p", &self.port.to_string()])
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=50"])
+            .args(self.settings.iter().flat_map(|setting| ["-c", setting]))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -111,7 +141,11 @@ impl Server {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.bin.join(program));
+        self.command_at(self.bin.join(program))
+    }
+
+    fn command_at(&self, program: PathBuf) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(self.folder.path()).env("LC_ALL", "C.UTF-8");
         if let Some((uid, gid)) = self.user {
             command.uid(uid).gid(gid);
