@@ -121,6 +121,9 @@ pub fn sink_error(what: &str, error: &postgres::Error) -> SinkError {
     match db.code().code() {
         // Refused login, missing rights.
         code if code.starts_with("28") || code == "42501" => SinkError::Fatal(text),
+        // A row without partition breaks no constraint that has a name: the partition was dropped meanwhile, and is made
+        // again after opening.
+        "23514" if db.constraint().is_none() => SinkError::retry(text),
         // Data exceptions and violated constraints.
         code if code.starts_with("22") || code.starts_with("23") => SinkError::Reject(text),
         _ => SinkError::retry(text),

@@ -123,6 +123,25 @@ fn a_table_dropped_under_it_is_made_again() {
 }
 
 #[test]
+fn a_partition_dropped_under_it_is_made_again() {
+    let Some(server) = started() else { return };
+    let log = Log::new(6_000);
+    let config = server::config(&server.url("flows"));
+    let mut deliverer = Deliverer::new(&config, &log);
+    assert!(deliverer.step(1));
+    let mut client = server.client("flows");
+    let partitions = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'flows'::regclass";
+    for row in client.query(partitions, &[]).unwrap() {
+        client.batch_execute(&format!("DROP TABLE {}", row.get::<_, String>(0))).unwrap();
+    }
+    client.batch_execute("DELETE FROM netflow.cursors").unwrap();
+    assert!(!deliverer.step(2), "late rows find no partition");
+    assert!(deliverer.set_aside.is_empty());
+    deliverer.finish();
+    log.assert_stored(&mut client);
+}
+
+#[test]
 fn a_statement_that_waits_too_long_is_given_up_and_repeated() {
     let Some(server) = started() else { return };
     let log = Log::new(3_000);
