@@ -58,6 +58,19 @@ fn the_platforms_queries_run_as_they_stand() {
 }
 
 #[test]
+fn a_store_may_be_dropped_within_an_async_runtime() {
+    let Some((server, log)) = filled() else { return };
+    let config = server::config(&server.url("flows"));
+    let store = sink_api::SinkConfig::store(&config, &log.context).unwrap().unwrap();
+    let range = sink_api::store::TimeRange { from: 0, to: i64::MAX };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let question = sink_api::store::FlowsQuestion { range, filter: sink_api::Filter::Any, deadline };
+    let summary = store.flows(&question, &mut |_, _| true).unwrap();
+    assert_eq!(summary.rows as i64, log.totals().0);
+    tokio::runtime::Builder::new_multi_thread().build().unwrap().block_on(async move { drop(store) });
+}
+
+#[test]
 fn views_give_the_older_collectors_names() {
     let Some((server, log)) = filled() else { return };
     let mut reader = reader(&server);

@@ -15,6 +15,17 @@ const IDLE_MAX: usize = 4;
 #[derive(Default)]
 pub struct Pool(Mutex<Vec<Client>>);
 
+impl Drop for Pool {
+    /// Closes the connections on a thread of their own: closing waits, which panics on a thread of an async runtime, where
+    /// the last owner of a store may be.
+    fn drop(&mut self) {
+        let idle = std::mem::take(self.0.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if !idle.is_empty() {
+            std::thread::spawn(move || drop(idle));
+        }
+    }
+}
+
 impl PostgresStore {
     /// Runs a question in a read-only transaction that the server ends by itself when its time is over.
     pub(super) fn with_transaction<T>(
