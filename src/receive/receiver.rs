@@ -21,6 +21,14 @@ use crate::telemetry::ledger::Ledger;
 
 /// A slab goes to the workers at the latest this long after its first datagram, ms.
 const SLAB_AGE_MAX_MS: i64 = 100;
+/// A receiver that finds fewer datagrams than this pauses, so that more gather: woken for each one, it would spend more on
+/// waking than on receiving (at 500,000 flows/s 0.20 CPU s a million flows, with the pause 0.12).
+const GATHER_BELOW: usize = 32;
+/// Longest such pause.
+const GATHER_MAX: Duration = Duration::from_millis(1);
+/// Bytes of receive buffer that a burst may fill in a second while the receiver pauses: 10 Gbit/s, and as much again for
+/// the kernel's own bookkeeping.
+const BURST_BYTES_PER_S: f64 = 2.5e9;
 /// How long a receiver goes on reading what the kernel still holds when the process ends.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// Pause after a failed `recvmmsg`, so that a lasting fault does not use a whole core.
@@ -77,6 +85,7 @@ impl Receivers {
             receivers.sockets.push(counters.clone());
             let receiver = Receiver {
                 batch: Batch::new(config.datagram_bytes_max as usize),
+                gather: gather_pause(counters.receive_buffer_bytes),
                 framer: receivers.framer(),
                 slab: receivers.outlet.pool.take().ok_or(StartError::Memory)?,
                 outlet: receivers.outlet.clone(),
@@ -156,8 +165,16 @@ impl Drop for Receivers {
     }
 }
 
+/// The pause that half the receive buffer bridges at any rate; none where the kernel capped the buffer at less than a useful
+/// pause needs, since then every datagram must be taken at once.
+fn gather_pause(receive_buffer_bytes: u64) -> Duration {
+    let bridged = Duration::from_secs_f64(receive_buffer_bytes as f64 / 2.0 / BURST_BYTES_PER_S);
+    if bridged < GATHER_MAX { Duration::ZERO } else { GATHER_MAX }
+}
+
 struct Receiver {
     batch: Batch,
+    gather: Duration,
     framer: Framer,
     /// Being filled.
     slab: Slab,
@@ -178,6 +195,9 @@ impl Receiver {
             });
             let now = now_ms();
             self.frame(received, now);
+            if (1..GATHER_BELOW).contains(&received) && !self.gather.is_zero() {
+                std::thread::sleep(self.gather);
+            }
             if !self.slab.is_empty() && now - self.slab.first_received_ms() >= SLAB_AGE_MAX_MS {
                 self.hand_over();
             }
