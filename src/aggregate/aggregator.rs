@@ -96,8 +96,7 @@ impl Aggregator {
             .map(|def| state(def).map_err(|problem| format!("rollup {}: {problem}", def.name)))
             .collect::<Result<_, _>>()?;
         self.drain_all();
-        let rows = self.rollups.iter_mut().filter_map(|entry| entry.out.take()).map(|out| out.rows);
-        self.leftover.extend(rows.filter(|rows| !rows.is_empty()));
+        self.leftover.extend(self.rollups.iter_mut().filter_map(|entry| entry.out.take()).flat_map(Out::into_entries));
         self.widths.clear();
         self.rollups.clear();
         for (def, state) in defs.iter().zip(states) {
@@ -248,11 +247,13 @@ impl Aggregator {
             entry.out = entry.state.new_out();
         }
         let Some(out) = &mut entry.out else { return false };
-        let from = out.rows.len();
+        let from = out.last().len();
         let Some(number) = entry.state.drain_first(&self.names, &mut self.pool, out) else { return false };
         if entry.def.has_cut_bytes() {
             let complete = now_ms.is_some_and(|now_ms| (number + 1).saturating_mul(entry.def.bucket_ms) <= now_ms);
-            self.top.add(&out.rows, from, complete, self.config.top_talkers, &self.counters.top);
+            // A bucket that fills an entry and begins another shows its later rows only.
+            let from = if out.last().len() < from { 0 } else { from };
+            self.top.add(out.last(), from, complete, self.config.top_talkers, &self.counters.top);
         }
         true
     }
@@ -291,7 +292,7 @@ impl Aggregator {
     }
 
     fn next_part(&mut self, now_ms: i64) -> Option<RollupSums> {
-        let waiting = |entry: &Entry| entry.out.as_ref().map_or(0, |out| out.rows.len());
+        let waiting = |entry: &Entry| entry.out.as_ref().map_or(0, Out::len);
         let mut rows: usize = self.rollups.iter().map(waiting).sum();
         for index in 0..self.rollups.len() {
             let Some(through) = self.rollups[index].drain_through else { continue };
@@ -310,8 +311,7 @@ impl Aggregator {
         self.counters.keys_held.set(keys as i64);
         self.counters.held_bytes.set(self.held_bytes() as i64);
         let mut parts = std::mem::take(&mut self.leftover);
-        parts.extend(self.rollups.iter_mut().filter_map(|entry| entry.out.take()).map(|out| out.rows));
-        parts.retain(|rows| !rows.is_empty());
+        parts.extend(self.rollups.iter_mut().filter_map(|entry| entry.out.take()).flat_map(Out::into_entries));
         if parts.is_empty() {
             return None;
         }

@@ -18,6 +18,10 @@ pub struct Counters {
     pub refused_names: Counter,
     /// Batches that could not be read: columns of different lengths.
     pub refused_batches: Counter,
+    /// Times that a file of the log could not be read.
+    pub read_errors: Counter,
+    /// Emissions that the log did not accept.
+    pub append_errors: Counter,
     /// Rows emitted.
     pub rows: Counter,
     /// Emissions.
@@ -77,6 +81,10 @@ impl Counters {
             [("key", &self.refused_keys), ("name", &self.refused_names), ("batch", &self.refused_batches)]
         {
             out.counter("netflow_aggregate_refused_total", refused, &[("what", what)], counter.get());
+        }
+        let errors = "Reads and appends of the log that failed.";
+        for (what, counter) in [("read", &self.read_errors), ("append", &self.append_errors)] {
+            out.counter("netflow_aggregate_log_errors_total", errors, &[("what", what)], counter.get());
         }
         out.counter("netflow_aggregate_rows_total", "Rollup rows emitted.", &[], self.rows.get());
         let emissions = "Emissions of partial sums.";

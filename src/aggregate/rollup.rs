@@ -47,11 +47,55 @@ impl Emitted {
     }
 }
 
+/// Rows that one entry of an emission holds; the log refuses entries of more than 2^20.
+const ENTRY_ROWS: usize = 1 << 19;
+
 /// Rows on their way out.
 #[derive(Debug)]
 pub(super) struct Out {
-    pub(super) rows: RollupRows,
-    pub(super) unpacker: Unpacker,
+    /// Entries that are full.
+    full: Vec<RollupRows>,
+    rows: RollupRows,
+    empty: RollupRows,
+    unpacker: Unpacker,
+}
+
+impl Out {
+    fn new(def: &RollupDef, layout: &Layout) -> Option<Self> {
+        let empty = RollupRows::new(def)?;
+        Some(Self { full: Vec::new(), rows: empty.clone(), empty, unpacker: Unpacker::new(layout) })
+    }
+
+    /// Rows held.
+    pub(super) fn len(&self) -> usize {
+        self.full.iter().map(RollupRows::len).sum::<usize>() + self.rows.len()
+    }
+
+    /// The entry that is being filled.
+    pub(super) fn last(&self) -> &RollupRows {
+        &self.rows
+    }
+
+    /// Every entry.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = RollupRows> {
+        self.full.into_iter().chain([self.rows]).filter(|rows| !rows.is_empty())
+    }
+
+    fn push<const W: usize>(&mut self, layout: &Layout, names: &Names, key: &[u64; W], start: i64, row: &Row) {
+        if self.rows.len() == ENTRY_ROWS {
+            self.full.push(std::mem::replace(&mut self.rows, self.empty.clone()));
+            self.unpacker = Unpacker::new(layout);
+        }
+        self.unpacker.push(layout, names, key, &mut self.rows);
+        self.rows.push_measures(start, &row.measures);
+        self.rows.cut_bytes.extend(row.cut_bytes);
+    }
+}
+
+/// Sums of a row; `cut_bytes` for `talkers` only.
+struct Row {
+    measures: Measures,
+    cut_bytes: Option<u64>,
 }
 
 /// One rollup, whatever the size of its key.
@@ -306,26 +350,22 @@ impl<const W: usize> State for Rollup<W> {
         let (number, bucket) = self.buckets.pop_first()?;
         let cells = self.take_measures(pool, number, bucket);
         let start = number.saturating_mul(self.width.ms());
-        let layout = &self.layout;
-        let mut push = |key: &[u64; W], measures: &Measures| {
-            out.unpacker.push(layout, names, key, &mut out.rows);
-            out.rows.push_measures(start, measures);
+        let mut push = |key: &[u64; W], measures: Measures, cut_bytes: Option<u64>| {
+            out.push(&self.layout, names, key, start, &Row { measures, cut_bytes });
         };
         match self.def.shape {
             Shape::Talkers { others } => {
-                let split = talkers::split(layout, &self.slots, others, number, &cells, &mut self.cuts);
-                for (slot, measures) in &split.hosts {
-                    push(self.slots.key(*slot), measures);
+                let split = talkers::split(&self.layout, &self.slots, others, number, &cells, &mut self.cuts);
+                for (slot, measures) in split.hosts {
+                    push(self.slots.key(slot), measures, Some(0));
                 }
-                for (key, (measures, _)) in &split.rests {
-                    push(key, measures);
+                for (key, (measures, cut_bytes)) in split.rests {
+                    push(&key, measures, Some(cut_bytes));
                 }
-                out.rows.cut_bytes.extend(split.hosts.iter().map(|_| 0));
-                out.rows.cut_bytes.extend(split.rests.values().map(|(_, cut)| *cut));
             }
             Shape::Plain | Shape::PerSubscriber => {
-                for (slot, measures) in &cells {
-                    push(self.slots.key(*slot), measures);
+                for (slot, measures) in cells {
+                    push(self.slots.key(slot), measures, None);
                 }
             }
         }
@@ -369,6 +409,6 @@ impl<const W: usize> State for Rollup<W> {
     }
 
     fn new_out(&self) -> Option<Out> {
-        Some(Out { rows: RollupRows::new(&self.def)?, unpacker: Unpacker::new(&self.layout) })
+        Out::new(&self.def, &self.layout)
     }
 }

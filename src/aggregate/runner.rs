@@ -1,5 +1,6 @@
 //! The aggregator's thread: reads the log, appends what is due, and knows where to go on after a crash.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -57,7 +58,7 @@ impl Runner {
         let (sender, requests) = bounded(16);
         let stop = Arc::new(AtomicBool::new(false));
         let mut run =
-            Run { log, consumer, aggregator, requests, waiting: Vec::new(), release: None, stop: stop.clone() };
+            Run { log, consumer, aggregator, requests, waiting: Vec::new(), release: VecDeque::new(), stop: stop.clone(), counters: counters.clone() };
         let thread = std::thread::Builder::new().name("aggregate".into()).spawn(move || run.run())?;
         Ok(Self { handle: Handle(sender), counters, stop, thread: Some(thread) })
     }
@@ -93,9 +94,10 @@ struct Run {
     requests: Receiver<Request>,
     /// Requests with the log's end when they were seen.
     waiting: Vec<(u64, Request)>,
-    /// The cursor may go to the second position once the record at the first is durable.
-    release: Option<(u64, u64)>,
+    /// The cursor may go to the second position once the record at the first is durable; in order.
+    release: VecDeque<(u64, u64)>,
     stop: Arc<AtomicBool>,
+    counters: Arc<Counters>,
 }
 
 impl Run {
@@ -110,10 +112,11 @@ impl Run {
         loop {
             let stopping = self.stop.load(Relaxed);
             match self.consumer.next(if stopping { Duration::ZERO } else { WAIT }) {
-                Ok(Some(entry)) => self.take(&entry),
+                Ok(Some(entry)) => self.take(entry),
                 Ok(None) if stopping => break,
                 Ok(None) => {}
                 Err(error) => {
+                    self.counters.read_errors.add(1);
                     tracing::error!(%error, "aggregate: the log cannot be read");
                     if stopping {
                         return;
@@ -146,24 +149,31 @@ impl Run {
                 self.aggregator.restore(&sums);
                 self.consumer.seek(sums.replay_from.saturating_sub(1));
             }
-            None => self.consumer.seek(start),
+            None => {
+                self.aggregator.pass(start);
+                self.consumer.seek(start);
+            }
         }
         Ok(())
     }
 
-    fn take(&mut self, entry: &Entry) {
+    fn take(&mut self, entry: Entry) {
         match &entry.record {
             Record::Flows(batch) => self.aggregator.add(entry.position, batch, now_ms()),
             Record::Sums(_) => self.aggregator.pass(entry.position),
         }
+        self.log.recycle(entry.record);
     }
 
     fn emit(&mut self) {
         while let Some(sums) = self.aggregator.emit(now_ms()) {
             match self.log.append(Record::Sums(Arc::new(sums))) {
-                Ok(position) => self.release = Some((position, self.aggregator.replay_from().saturating_sub(1))),
+                Ok(position) => self.release.push_back((position, self.aggregator.replay_from().saturating_sub(1))),
                 // The log takes sums whatever its policy: it is closed. What is lost here is summed again at the next start.
-                Err(error) => return tracing::warn!(%error, "aggregate: sums are not logged"),
+                Err(error) => {
+                    self.counters.append_errors.add(1);
+                    return tracing::warn!(%error, "aggregate: sums are not logged");
+                }
             }
         }
     }
@@ -184,11 +194,16 @@ impl Run {
     }
 
     fn release(&mut self) {
-        if let Some((position, cursor)) = self.release
-            && self.log.durable_upto() >= position
-        {
+        if self.release.is_empty() {
+            return;
+        }
+        let durable = self.log.durable_upto();
+        let mut cursor = None;
+        while let Some((_, upto)) = self.release.pop_front_if(|(position, _)| *position <= durable) {
+            cursor = Some(upto);
+        }
+        if let Some(cursor) = cursor {
             self.consumer.commit(cursor);
-            self.release = None;
         }
     }
 }

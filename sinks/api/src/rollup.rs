@@ -346,7 +346,7 @@ pub struct RollupSums {
     pub replay_from: u64,
     /// Buckets that hold sums not emitted yet.
     pub open: Vec<OpenBucket>,
-    /// The rows, one entry a rollup that has any.
+    /// The rows: an entry for each rollup that has any, more when they are very many.
     pub rows: Vec<RollupRows>,
 }
 
