@@ -21,7 +21,7 @@ const EMISSION_ROWS: usize = 200_000;
 /// Buckets of one rollup that may be open; more (flows with made-up times) are emitted early.
 const BUCKETS_MAX: usize = 4096;
 /// Part of the memory up to which new keys are let in; the rest is for known keys in new buckets.
-const ADMIT_PERCENT: usize = 80;
+const ADMIT_PERCENT: usize = 95;
 
 /// Sums flows up by the rollups' keys. See the module's documentation.
 pub struct Aggregator {
@@ -264,10 +264,14 @@ impl Aggregator {
         if self.replay_upto.is_some() {
             return None;
         }
-        let pressed =
-            self.held_bytes() > self.config.memory_max_bytes as usize / 100 * super::schedule::PRESSED_PERCENT;
-        match self.schedule.due(now_ms, pressed) {
+        match self.schedule.due(now_ms, self.held_bytes(), self.config.memory_max_bytes as usize) {
             Due::Nothing => {}
+            Due::Wide => {
+                self.counters.early_emissions.add(1);
+                for entry in self.rollups.iter_mut().filter(|entry| Schedule::is_wide(entry.def.bucket_ms)) {
+                    entry.drain_through = Some(i64::MAX);
+                }
+            }
             Due::Late { open_as_well } => self.plan_late(now_ms, open_as_well),
             Due::Everything => {
                 self.counters.early_emissions.add(1);

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use super::slots::prefetch;
+
 /// Slots a page holds. Small, so that a late bucket with few keys costs little; 32 cells are 1.5 KiB.
 pub(super) const PAGE_SLOTS: usize = 32;
 /// Pages a chunk of the pool holds: memory grows by 384 KiB and is never copied.
@@ -104,6 +106,17 @@ impl Bucket {
             _ => self.add_page(pool, index),
         };
         &mut pool.page(page)[slot as usize % PAGE_SLOTS]
+    }
+
+    /// Has the slot's cell fetched, when there is one.
+    #[inline]
+    pub(super) fn prefetch(&self, pool: &Pool, slot: u32) {
+        if let Some(&page) = self.pages.get(slot as usize / PAGE_SLOTS)
+            && page != NO_PAGE
+        {
+            let page = page as usize;
+            prefetch(&pool.chunks[page / CHUNK_PAGES][page % CHUNK_PAGES][slot as usize % PAGE_SLOTS]);
+        }
     }
 
     #[cold]

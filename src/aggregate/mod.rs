@@ -26,6 +26,7 @@ mod runner;
 mod schedule;
 mod share;
 mod slots;
+mod table;
 mod talkers;
 #[cfg(test)]
 mod tests;

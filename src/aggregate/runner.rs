@@ -57,8 +57,16 @@ impl Runner {
         let consumer = log.consumer(CURSOR, ConsumerOptions { start: Cursor::Oldest, durable_only: false });
         let (sender, requests) = bounded(16);
         let stop = Arc::new(AtomicBool::new(false));
-        let mut run =
-            Run { log, consumer, aggregator, requests, waiting: Vec::new(), release: VecDeque::new(), stop: stop.clone(), counters: counters.clone() };
+        let mut run = Run {
+            log,
+            consumer,
+            aggregator,
+            requests,
+            waiting: Vec::new(),
+            release: VecDeque::new(),
+            stop: stop.clone(),
+            counters: counters.clone(),
+        };
         let thread = std::thread::Builder::new().name("aggregate".into()).spawn(move || run.run())?;
         Ok(Self { handle: Handle(sender), counters, stop, thread: Some(thread) })
     }

@@ -19,11 +19,13 @@ const WAIT_MAX_MS: i64 = 10 * MINUTE_MS;
 /// Flows after which everything is emitted: bounds what has to be read again after a crash at high rates, and keeps the
 /// 32-bit flow counts of cells far from their end.
 const FLOWS_MAX: u64 = 1 << 28;
-/// Pause between two emissions for lack of memory; new keys beyond the bound go to `other` rows meanwhile, so a flood
-/// cannot turn into an endless stream of rows.
-const PRESSED_EVERY_MS: i64 = 30 * SECOND_MS;
-/// Part of the memory from which everything is emitted early.
-pub(super) const PRESSED_PERCENT: usize = 60;
+/// Flows between two emissions for lack of memory; new keys beyond the bound go to `other` rows meanwhile. What memory
+/// holds is about as many keys, so even a flood of made-up keys gives few rows a flow.
+const EARLY_FLOWS_MIN: u64 = 1 << 18;
+/// Part of the memory from which wide rollups are emitted early: a row frees a key there.
+const PRESSED_PERCENT: usize = 70;
+/// Part of the memory from which everything is.
+const HARD_PRESSED_PERCENT: usize = 85;
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,9 @@ pub(super) enum Due {
     Late {
         open_as_well: bool,
     },
+    /// Buckets of wide rollups, for lack of memory.
+    Wide,
+    /// Everything, for lack of memory or after very many flows.
     Everything,
 }
 
@@ -41,31 +46,44 @@ pub(super) enum Due {
 pub(super) struct Schedule {
     /// Number of the last minute and five minutes seen.
     ticks: Option<(i64, i64)>,
-    pressed_ms: Option<i64>,
+    /// Flows since all wide rollups were emitted, and since everything was emitted early.
     flows: u64,
+    flows_all: u64,
 }
 
 impl Schedule {
     /// Takes note of flows added.
     pub(super) fn added(&mut self, flows: u64) {
         self.flows = self.flows.saturating_add(flows);
+        self.flows_all = self.flows_all.saturating_add(flows);
     }
 
     /// What has become due since the last call.
-    pub(super) fn due(&mut self, now_ms: i64, pressed: bool) -> Due {
+    pub(super) fn due(&mut self, now_ms: i64, held_bytes: usize, bytes_max: usize) -> Due {
         let delayed = now_ms.saturating_sub(DELAY_MS);
         let now = (delayed.div_euclid(LATE_EVERY_MS), delayed.div_euclid(OPEN_EVERY_MS));
         let (late, open) = self.ticks.replace(now).unwrap_or(now);
-        let waited = |since: i64| now_ms < since || now_ms - since >= PRESSED_EVERY_MS;
-        if self.flows >= FLOWS_MAX || (pressed && self.pressed_ms.is_none_or(waited)) {
-            self.pressed_ms = Some(now_ms);
-            self.flows = 0;
+        let pressed = |percent: usize| held_bytes > bytes_max / 100 * percent;
+        if self.flows_all >= FLOWS_MAX || (self.flows_all >= EARLY_FLOWS_MIN && pressed(HARD_PRESSED_PERCENT)) {
+            (self.flows, self.flows_all) = (0, 0);
             return Due::Everything;
         }
         if open != now.1 {
             self.flows = 0;
         }
-        if late == now.0 { Due::Nothing } else { Due::Late { open_as_well: open != now.1 } }
+        if late != now.0 {
+            return Due::Late { open_as_well: open != now.1 };
+        }
+        if self.flows >= EARLY_FLOWS_MIN && pressed(PRESSED_PERCENT) {
+            self.flows = 0;
+            return Due::Wide;
+        }
+        Due::Nothing
+    }
+
+    /// Whether a rollup's buckets are emitted while they are open.
+    pub(super) fn is_wide(bucket_ms: i64) -> bool {
+        bucket_ms > OPEN_EVERY_MS
     }
 
     /// Up to which bucket a rollup is emitted when late shares are due.
@@ -76,7 +94,7 @@ impl Schedule {
         open_as_well: bool,
         buckets: &Buckets,
     ) -> Option<i64> {
-        if open_as_well && bucket_ms > OPEN_EVERY_MS {
+        if open_as_well && Self::is_wide(bucket_ms) {
             return Some(i64::MAX);
         }
         let ended = now_ms.saturating_sub(DELAY_MS).div_euclid(bucket_ms) - 1;

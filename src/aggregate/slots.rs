@@ -2,6 +2,24 @@
 
 use std::hash::{BuildHasher, Hasher};
 
+/// Asks the processor to load what is there into its cache: keys and cells lie scattered over tens of MiB, and waiting for
+/// them one by one costs ten times the rest of the work.
+#[inline]
+pub(super) fn prefetch<T>(place: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let first = std::ptr::from_ref(place).cast::<i8>();
+        // SAFETY: both addresses are within `place`; a prefetch changes nothing that a program can see.
+        unsafe {
+            _mm_prefetch(first, _MM_HINT_T0);
+            _mm_prefetch(first.add(size_of::<T>().saturating_sub(1)), _MM_HINT_T0);
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
 /// Entries the index starts with; a power of two.
 const INDEX_MIN: usize = 1024;
 
@@ -41,6 +59,23 @@ impl<const W: usize> Slots<W> {
             hasher.write_u64(*word);
         }
         (hasher.finish() >> 32) as u32
+    }
+
+    /// First step of finding a key: has its place in the index fetched.
+    #[inline]
+    pub(super) fn prefetch_index(&self, hash: u32) {
+        prefetch(&self.index[hash as usize & (self.index.len() - 1)]);
+    }
+
+    /// Second step: has the key fetched that is probably the one.
+    #[inline]
+    pub(super) fn prefetch_key(&self, hash: u32) {
+        let entry = self.index[hash as usize & (self.index.len() - 1)];
+        if (entry >> 32) as u32 == hash
+            && let Some(key) = self.keys.get((entry as u32).wrapping_sub(1) as usize)
+        {
+            prefetch(key);
+        }
     }
 
     /// Slot of a key with its hash; a new one only when `admit` says so.

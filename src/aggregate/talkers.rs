@@ -13,19 +13,22 @@ use super::layout::Layout;
 use super::slots::Slots;
 use crate::flow::{Key, Measures};
 
-/// Hosts that are no customers held at once, over all buckets (about 25 MiB); more are folded early. Scans and spoofed
-/// sources bring millions.
-pub(super) const OTHERS_HELD_MAX: usize = 131_072;
-/// How many of them an early fold keeps: enough that one among the 1,000 heaviest is not lost.
-const OTHERS_KEPT: usize = 16_384;
+/// Hosts that are no customers held at once, over all buckets (about 9 MiB); more are folded early. One remote host has a
+/// key for each reseller whose customers it serves, and scans and spoofed sources bring millions.
+pub(super) const OTHERS_HELD_MAX: usize = 32_768;
+/// How many of them an early fold keeps: enough that one among the 1,000 heaviest is hardly lost.
+const OTHERS_KEPT: usize = 8192;
+
+/// Marks a slot that is not folded.
+const STAYS: u32 = u32::MAX;
 
 /// By bucket and `rest` key: bytes that early folds may have taken from one host.
-pub(super) type Cuts<const W: usize> = HashMap<(i64, [u64; W]), u64>;
+pub(super) type Cuts<const W: usize> = HashMap<(i64, [u64; W]), u64, foldhash::fast::RandomState>;
 
 /// The rows of one bucket.
 pub(super) struct Split<const W: usize> {
     /// Hosts with a row of their own.
-    pub(super) hosts: Vec<(u32, Measures)>,
+    pub(super) hosts: Vec<([u64; W], Measures)>,
     /// By key: sums and `cut_bytes`.
     pub(super) rests: BTreeMap<[u64; W], (Measures, u64)>,
 }
@@ -53,30 +56,28 @@ fn kind<const W: usize>(layout: &Layout, key: &[u64; W]) -> Kind {
 /// Splits the sums of a bucket: at most `others` hosts of each role that are no customers keep a row of their own.
 pub(super) fn split<const W: usize>(
     layout: &Layout,
-    slots: &Slots<W>,
     others: usize,
     number: i64,
-    cells: &[(u32, Measures)],
+    cells: Vec<([u64; W], Measures)>,
     cuts: &mut Cuts<W>,
 ) -> Split<W> {
     let mut split = Split { hosts: Vec::with_capacity(cells.len()), rests: BTreeMap::new() };
-    let mut by_role: BTreeMap<u64, Vec<(u32, Measures)>> = BTreeMap::new();
+    let mut by_role: BTreeMap<u64, Vec<([u64; W], Measures)>> = BTreeMap::new();
     let role = layout.parts.iter().find(|part| part.key == Key::Role);
-    for (slot, measures) in cells {
-        let key = slots.key(*slot);
-        match kind(layout, key) {
-            Kind::Customer => split.hosts.push((*slot, *measures)),
-            Kind::Other => by_role.entry(role.map_or(0, |part| part.get(key))).or_default().push((*slot, *measures)),
-            Kind::Rest => add_rest(&mut split.rests, *key, measures, cuts.remove(&(number, *key)).unwrap_or_default()),
-            Kind::Overflow => add_rest(&mut split.rests, layout.rest(key), measures, measures.bytes),
+    for (key, measures) in cells {
+        match kind(layout, &key) {
+            Kind::Customer => split.hosts.push((key, measures)),
+            Kind::Other => by_role.entry(role.map_or(0, |part| part.get(&key))).or_default().push((key, measures)),
+            Kind::Rest => add_rest(&mut split.rests, key, &measures, cuts.remove(&(number, key)).unwrap_or_default()),
+            Kind::Overflow => add_rest(&mut split.rests, layout.rest(&key), &measures, measures.bytes),
         }
     }
     for mut hosts in by_role.into_values() {
         let mut folded_max: BTreeMap<[u64; W], u64> = BTreeMap::new();
         if hosts.len() > others {
             hosts.select_nth_unstable_by(others, |a, b| (b.1.bytes, a.0).cmp(&(a.1.bytes, b.0)));
-            for (slot, measures) in hosts.drain(others..) {
-                let rest = layout.rest(slots.key(slot));
+            for (key, measures) in hosts.drain(others..) {
+                let rest = layout.rest(&key);
                 add_rest(&mut split.rests, rest, &measures, 0);
                 let max = folded_max.entry(rest).or_default();
                 *max = measures.bytes.max(*max);
@@ -128,27 +129,39 @@ pub(super) fn choose_fold<const W: usize>(
     }
     others.select_nth_unstable_by_key(OTHERS_KEPT, |slot| std::cmp::Reverse((weights[*slot as usize], *slot)));
     // Old slot of the `rest` key of each folded slot.
-    let mut rest_of: HashMap<u32, u32> = HashMap::new();
+    let mut rest_of = vec![STAYS; slots.len()];
     for slot in &others[OTHERS_KEPT..] {
         let rest = layout.rest(slots.key(*slot));
-        rest_of.insert(*slot, slots.resolve(slots.hash(&rest), &rest, true)?);
+        rest_of[*slot as usize] = slots.resolve(slots.hash(&rest), &rest, true)?;
     }
-    let mut cuts: BTreeMap<(i64, u32), u64> = BTreeMap::new();
+    rest_of.resize(slots.len(), STAYS);
+    let mut cuts = Vec::new();
+    let mut largest = vec![0u64; slots.len()];
+    let mut bucket = None;
+    let mut close = |bucket: Option<i64>, largest: &mut [u64]| {
+        let Some(number) = bucket else { return };
+        for (slot, cut) in largest.iter_mut().enumerate().filter(|(_, cut)| **cut > 0) {
+            cuts.push((number, *slots.key(slot as u32), std::mem::take(cut)));
+        }
+    };
     each_sum(buckets, pool, weights.len(), |number, slot, bytes| {
-        if let Some(rest) = rest_of.get(&(slot as u32)).filter(|_| bytes > 0) {
-            let cut = cuts.entry((number, *rest)).or_default();
+        if bucket != Some(number) {
+            close(bucket.replace(number), &mut largest);
+        }
+        if rest_of[slot] != STAYS {
+            let cut = &mut largest[rest_of[slot] as usize];
             *cut = bytes.max(*cut);
         }
     });
-    let kept: Vec<u32> = (0..slots.len() as u32).filter(|slot| !rest_of.contains_key(slot)).collect();
+    close(bucket, &mut largest);
+    let kept: Vec<u32> = (0..slots.len() as u32).filter(|slot| rest_of[*slot as usize] == STAYS).collect();
     let mut target = vec![0; slots.len()];
     for (new, old) in kept.iter().enumerate() {
         target[*old as usize] = new as u32;
     }
-    for (folded, rest) in &rest_of {
-        target[*folded as usize] = target[*rest as usize];
+    for (folded, rest) in rest_of.iter().enumerate().filter(|(_, rest)| **rest != STAYS) {
+        target[folded] = target[*rest as usize];
     }
-    let cuts = cuts.into_iter().map(|((number, rest), cut)| (number, *slots.key(rest), cut)).collect();
     Some(Fold { kept, target, cuts })
 }
 

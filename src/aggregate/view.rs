@@ -24,6 +24,15 @@ pub(super) enum Pass {
     InternalIn,
 }
 
+impl Pass {
+    /// Whether the host of a pass is a customer, by the flow's direction.
+    #[inline]
+    pub(super) fn host_is_customer(self, direction: u8) -> bool {
+        let side = if self == Pass::Dst { Direction::In } else { Direction::Out };
+        direction == side as u8 || direction == Direction::Internal as u8
+    }
+}
+
 /// Numbers of the dictionary columns that some rollup groups by; the memory is kept from batch to batch.
 #[derive(Debug, Default)]
 pub(super) struct Maps {
@@ -106,10 +115,9 @@ pub(super) fn pack<const W: usize>(
         }
     }
     if let Some((word, shift)) = layout.customer {
-        let side = if pass == Pass::Dst { Direction::In } else { Direction::Out };
-        let is_customer = |d: u8| d == side as u8 || d == Direction::Internal as u8;
         for (key, row) in keys.iter_mut().zip(rows) {
-            key[word] |= u64::from(is_customer(batch.direction.value_or_default(*row as usize))) << shift;
+            let direction = batch.direction.value_or_default(*row as usize);
+            key[word] |= u64::from(pass.host_is_customer(direction)) << shift;
         }
     }
 }
