@@ -31,7 +31,7 @@ fn fed_collector(folder: &std::path::Path) -> (Collector, Value) {
     let collector = Collector::new(folder, "[enrich]\nsubscribers = \"subscribers.csv\"\n").start();
     let sent = collector.generate(&["--rate", "1000", "--duration", SECONDS]);
     wait_until("all flows are in the log", Duration::from_secs(20), || {
-        collector.ledger("logged_flows") == number(&sent, "flows")
+        collector.ledger("flows/logged") == number(&sent, "flows")
     });
     (collector, sent)
 }
@@ -124,7 +124,7 @@ fn check_command_line(collector: &Collector, sent: &Value) {
     let first = sent["top_sources"][0]["src_ip"].as_str().unwrap();
     assert!(top.contains(first), "{first} is not in\n{top}");
     let file = collector.folder.join("flows.csv");
-    collector.cli(&["export", "csv", "--url", &url, "--output", file.to_str().unwrap()]);
+    collector.cli(&["export", "csv", "--url", &url, "--out", file.to_str().unwrap()]);
     assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count() as u64, number(sent, "flows") + 1);
 }
 

@@ -62,7 +62,7 @@ fn compare(export: impl FnOnce(&Path, u16)) {
     export(folder, tee.port);
 
     wait_until("the collector has every datagram", Duration::from_secs(20), || {
-        collector.ledger("datagrams") == tee.datagrams.load(Relaxed)
+        collector.ledger("datagrams/received") == tee.datagrams.load(Relaxed)
     });
     collector.wait_delivered();
     nfcapd.signal("TERM");
@@ -192,7 +192,7 @@ fn softflowd(folder: &Path, port: u16, conversations: u32) {
     let capture = folder.join("capture.pcap");
     write_capture(&capture, conversations);
     let mut command = Command::new("/usr/sbin/softflowd");
-    command.args(["-d", "-a", "-v", "5", "-n", &format!("127.0.0.1:{port}"), "-r"]).arg(&capture);
+    command.args(["-d", "-v", "5", "-n", &format!("127.0.0.1:{port}"), "-r"]).arg(&capture);
     run(command.arg("-p").arg(folder.join("softflowd.pid")).arg("-c").arg(folder.join("softflowd.ctl")));
 }
 

@@ -1,5 +1,6 @@
 //! The process as the admin endpoint sees it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -8,12 +9,14 @@ use std::time::{Duration, Instant};
 use super::sinks::Sinks;
 use crate::aggregate;
 use crate::control::config::{self, Settings, Sources};
-use crate::control::http::{Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkStatus};
-use crate::control::state::State;
+use crate::control::http::{
+    Collector, ExporterHistory, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkStatus, SocketStatus,
+};
+use crate::control::state::{ExporterState, State};
 use crate::enrich::{Enrichment, ReloadError, ReloadReport};
 use crate::flow::{Addr, FlowStore, RollupDef, time};
 use crate::log::Log;
-use crate::receive::{Injector, Receipt};
+use crate::receive::{Injector, Receipt, SocketCounters};
 use crate::telemetry::Exposition;
 use crate::telemetry::ledger::Ledger;
 
@@ -40,6 +43,7 @@ pub(super) struct Running {
     /// `None` once the collector stops: the queue closes when nobody can put anything in.
     pub injector: Mutex<Option<Injector>>,
     pub aggregator: aggregate::Handle,
+    pub sockets: Vec<Arc<SocketCounters>>,
     pub exposers: Vec<Exposer>,
     pub stopping: AtomicBool,
 }
@@ -76,18 +80,19 @@ impl Collector for Running {
     }
 
     fn ingest(&self, exporter: IpAddr, body: &[u8]) -> Result<Ingested, IngestError> {
-        let busy = || IngestError::Busy { retry_after_s: BUSY_RETRY_AFTER_S };
         let ingested = {
             let mut injector = self.injector.lock().unwrap_or_else(PoisonError::into_inner);
             let injector = injector.as_mut().ok_or_else(|| IngestError::Failed("the collector is stopping".into()))?;
-            injector.ingest(Addr::from(exporter), 0, time::now_ms(), body).map_err(|_| busy())?
+            injector
+                .ingest(Addr::from(exporter), 0, time::now_ms(), body)
+                .map_err(|_| IngestError::Busy { retry_after_s: BUSY_RETRY_AFTER_S })?
         };
         let deadline = Instant::now() + INGEST_TIME_MAX;
         for receipt in ingested.receipts {
             match receipt.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Receipt::Logged(_)) => {}
                 Ok(Receipt::Refused) => return Err(IngestError::Failed("the log refused the flows".into())),
-                Err(_) => return Err(busy()),
+                Err(_) => return Err(IngestError::Late),
             }
         }
         let rejected = ingested.rejected.iter();
@@ -97,6 +102,27 @@ impl Collector for Running {
             accepted_flows: ingested.accepted_flows,
             rejected: rejected.collect(),
         })
+    }
+
+    fn sockets(&self) -> Vec<SocketStatus> {
+        let status = |socket: &Arc<SocketCounters>| SocketStatus {
+            address: socket.address.to_string(),
+            index: socket.index as u64,
+            datagrams: socket.datagrams.get(),
+            kernel_drops: socket.kernel_drops(),
+            receive_buffer_bytes: socket.receive_buffer_bytes,
+        };
+        self.sockets.iter().map(status).collect()
+    }
+
+    fn exporters_of_all_runs(&self) -> BTreeMap<Addr, ExporterHistory> {
+        let history = |state: ExporterState| ExporterHistory {
+            first_seen_ms: state.first_seen_ms,
+            last_seen_ms: state.last_seen_ms,
+            version: state.version,
+            totals: state.totals,
+        };
+        self.state.exporters(&self.ledger).into_iter().map(|(addr, state)| (addr, history(state))).collect()
     }
 
     fn readiness(&self) -> Readiness {

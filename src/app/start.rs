@@ -66,6 +66,7 @@ impl App {
         };
         let workers = Workers::start(stages.decode.workers(), &receivers.queue(), &shared).map_err(StartError::new)?;
         let running = Running {
+            sockets: receivers.sockets().to_vec(),
             exposers: exposers(&shared, &receivers, &aggregator),
             injector: Mutex::new(Some(receivers.injector())),
             aggregator: aggregator.handle(),

@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod config;
 pub mod generate;
+mod health;
 mod interrupt;
 pub mod replay;
 mod run;
@@ -95,6 +96,9 @@ enum Action {
         after_help = "Example:\n  rgz-netflow generate --rate 1000 --duration 10s --write-subscribers subscribers.csv"
     )]
     Generate(generate::Options),
+    /// Ask the collector of this configuration whether it is alive; exit code 0 or 2
+    #[command(after_help = "Example:\n  rgz-netflow health -c /etc/rgz-netflow/pipeline.toml")]
+    Health,
     /// Ask a running collector or a data folder for sums by any keys and time steps
     #[command(after_help = "Example:\n  rgz-netflow query --by direction --interval 1h --period 24h")]
     Query(ask::QueryOptions),
@@ -121,6 +125,7 @@ pub fn main() -> ExitCode {
         Action::Config => common.load().map(|settings| config::run(&settings)),
         Action::Export(export) => ask::export(common, &export),
         Action::Generate(options) => generate::run(&options),
+        Action::Health => common.load().and_then(|settings| health::run(&settings)),
         Action::Query(options) => ask::query(common, &options),
         Action::Replay(options) => replay::run(&options),
         Action::Run(options) => common.load().and_then(|settings| run::run(&options, settings, common.sources())),

@@ -188,10 +188,11 @@ impl Collector {
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
     }
 
-    /// A counter of the ledger, summed over exporters.
-    pub fn ledger(&self, name: &str) -> u64 {
+    /// A number of the ledger by its place in it, such as `flows/logged`.
+    pub fn ledger(&self, place: &str) -> u64 {
         let ledger = self.get("ledger");
-        ledger["totals"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {ledger}"))
+        let number = ledger.pointer(&format!("/{place}")).and_then(Value::as_u64);
+        number.unwrap_or_else(|| panic!("no {place} in {ledger}"))
     }
 
     /// Waits until the default sink has everything that went to the log.
