@@ -195,8 +195,19 @@ impl Collector {
         number.unwrap_or_else(|| panic!("no {place} in {ledger}"))
     }
 
-    /// Waits until the default sink has everything that went to the log.
+    /// Flows that were dropped or left out after they were announced.
+    pub fn dropped_flows(&self) -> u64 {
+        ["dropped/queue_full", "dropped/log_refused", "dropped/torn", "left_out/absurd", "left_out/second_view"]
+            .iter()
+            .map(|name| self.ledger(&format!("flows/{name}")))
+            .sum()
+    }
+
+    /// Waits until every sink has everything that was received.
     pub fn wait_delivered(&self) {
+        wait_until("announced flows are logged or counted", Duration::from_secs(60), || {
+            self.ledger("flows/announced") == self.ledger("flows/logged") + self.dropped_flows()
+        });
         wait_until("everything is delivered", Duration::from_secs(60), || {
             let sinks = self.get("sinks");
             sinks["items"].as_array().unwrap().iter().all(|s| s["waiting_flows"].as_u64() == Some(0))
