@@ -103,7 +103,7 @@ fn check_accounts(collector: &Collector, sent: &Value) {
     let flows = number(sent, "flows");
     let exporters = collector.get("exporters");
     assert_eq!(items(&exporters).len(), 4, "{exporters}");
-    assert_eq!(items(&exporters).iter().map(|e| number(e, "flows")).sum::<u64>(), flows);
+    assert_eq!(items(&exporters).iter().map(|e| number(&e["counters"], "flows")).sum::<u64>(), flows);
     let sinks = collector.get("sinks");
     assert_eq!(number(&items(&sinks)[0], "delivered_flows"), flows, "{sinks}");
 

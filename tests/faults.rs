@@ -113,7 +113,14 @@ fn killed_ten_times_under_load_it_loses_only_what_it_counts() {
 /// What this run of the collector counts as lost to the stop before it; waits until all four exporters were heard.
 fn lost_so_far(collector: &Collector) -> u64 {
     let until = Instant::now() + Duration::from_secs(10);
-    while collector.get("exporters")["items"].as_array().unwrap().iter().filter(|e| e["datagrams"] != 0).count() < 4 {
+    while collector.get("exporters")["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|e| e["counters"]["datagrams"] != 0)
+        .count()
+        < 4
+    {
         assert!(Instant::now() < until, "not all exporters are heard");
         std::thread::sleep(Duration::from_millis(20));
     }
