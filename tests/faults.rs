@@ -44,7 +44,8 @@ fn overload_until_the_kernel_drops_is_counted_to_the_datagram() {
     let mut collector = Collector::new(folder.path(), "[decode]\nworkers = 1\n");
     let path = folder.path().join("pipeline.toml");
     let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replace("[receive]\n", "[receive]\nreceive_buffer = \"16KiB\"\nsockets = 1\n")).unwrap();
+    std::fs::write(&path, text.replace("[receive]\n", "[receive]\nreceive_buffer_bytes = \"16KiB\"\nsockets = 1\n"))
+        .unwrap();
     collector.restart();
     let sent = collector.generate(&["--rate", "0", "--count", "1500000"]);
     wait_settled(&collector);
@@ -60,11 +61,9 @@ fn overload_until_the_kernel_drops_is_counted_to_the_datagram() {
 fn a_sink_that_refuses_for_a_while_gets_everything_afterwards() {
     let folder = tempfile::tempdir().unwrap();
     let mut collector = Collector::new(folder.path(), "").start();
-    collector.generate(&["--rate", "5000", "--count", "5000"]);
-    wait_settled(&collector);
     // A file where a folder must be: every write of the sink fails.
     let data = folder.path().join("data");
-    std::fs::rename(data.join("flows"), data.join("elsewhere")).unwrap();
+    assert!(!data.join("flows").exists(), "nothing is stored yet");
     std::fs::write(data.join("flows"), "").unwrap();
     let sent = collector.generate(&["--rate", "5000", "--duration", "15s", "--seed", "2"]);
     wait_until("the failure shows", Duration::from_secs(20), || {
@@ -72,9 +71,8 @@ fn a_sink_that_refuses_for_a_while_gets_everything_afterwards() {
     });
     assert!(collector.get("sinks")["items"][0]["waiting_flows"].as_u64().unwrap() > 0);
     std::fs::remove_file(data.join("flows")).unwrap();
-    std::fs::rename(data.join("elsewhere"), data.join("flows")).unwrap();
     wait_settled(&collector);
-    let flows = 5000 + sent["flows"].as_u64().unwrap();
+    let flows = sent["flows"].as_u64().unwrap();
     assert_eq!(stored(&collector, "flows").0, flows);
     assert_eq!(collector.dropped_flows(), 0);
     collector.stop();

@@ -6,7 +6,6 @@ use std::io;
 use crate::flow::StreamProgress;
 use crate::log::Log;
 use crate::receive::{Restored, StreamKey};
-use crate::telemetry::ledger::Ledger;
 
 /// Records looked at. Workers append out of order, but never by more than the slabs that exist; streams that sent nothing
 /// in this many records start afresh.
@@ -47,11 +46,12 @@ impl Span {
     }
 }
 
-/// Reads the log's newest records; counts holes in them as lost in the crash.
+/// Reads the log's newest records. Holes in them are added to what each stream misses next: its first datagram then counts
+/// them as lost, once, and the record that holds it says so.
 ///
 /// # Errors
 /// The log's files could not be read.
-pub fn streams(log: &Log, ledger: &Ledger) -> io::Result<Restored> {
+pub fn streams(log: &Log) -> io::Result<Restored> {
     let mut spans: HashMap<StreamKey, Span> = HashMap::new();
     log.streams_after(log.position_before_last(RECORDS), &mut |progress| {
         if !progress.has_sequence {
@@ -65,12 +65,7 @@ pub fn streams(log: &Log, ledger: &Ledger) -> io::Result<Restored> {
         };
         spans.entry(key).and_modify(|span| span.add(progress)).or_insert_with(|| Span::of(progress));
     })?;
-    for (key, span) in &spans {
-        if span.missing() > 0 {
-            ledger.account(key.exporter.to_ip()).lost_in_crash.add(u64::from(span.missing()));
-        }
-    }
-    Ok(Restored::new(spans.into_iter().map(|(key, span)| (key, span.next))))
+    Ok(Restored::new(spans.into_iter().map(|(key, span)| (key, span.next.wrapping_sub(span.missing())))))
 }
 
 #[cfg(test)]

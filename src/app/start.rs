@@ -36,7 +36,7 @@ impl App {
         let ledger = Arc::new(Ledger::default());
         let pool = Arc::new(BatchPool::default());
         let (log, data) = open_log(&settings, &pool)?;
-        let restored = restore::streams(&log, &ledger).map_err(|e| StartError(format!("the log: {e}")))?;
+        let restored = restore::streams(&log).map_err(|e| StartError(format!("the log: {e}")))?;
         let state = State::open(&data.join("state.redb")).map_err(StartError::new)?;
 
         let (enrichment, report) = Enrichment::open(enrich_config(&settings)).map_err(StartError::new)?;

@@ -225,13 +225,16 @@ impl Framer {
         if account.first_seen_ms.get() == 0 {
             account.first_seen_ms.set(now_ms);
         }
+        // Stands in the next record, so that a later start does not find the same hole again.
+        let mut carried_gap = 0;
         if let Some(expected) = self.restored.take(&key).filter(|_| header.has_sequence()) {
             let ahead = header.sequence.wrapping_sub(expected) as i32;
             if (1..=JUMP_MAX).contains(&ahead) {
                 account.lost_in_crash.add(ahead as u64);
+                carried_gap = ahead as u32;
             }
         }
-        Ok(Stream { account, sequence: None, last_seen_ms: now_ms, slab_serial: 0, slab_index: 0, carried_gap: 0 })
+        Ok(Stream { account, sequence: None, last_seen_ms: now_ms, slab_serial: 0, slab_index: 0, carried_gap })
     }
 
     /// Drops the streams that were idle longest.
