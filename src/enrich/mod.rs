@@ -1,6 +1,6 @@
 //! The stage `enrich`: who and where each flow is.
 //!
-//! Slow knowledge (country, AS, customer networks, sites, static subscribers, names of ports) is compiled by [`sources`] into
+//! Slow knowledge (country, AS, customer networks, sites, static subscribers, names of ports) is compiled by `sources` into
 //! one immutable [`table::Table`], published by [`Enrichment`]; [`leases`] are beside it and change in place. Each worker
 //! has an [`Enricher`] that fills the columns of a batch, then [`pairing`] finds the two directions of conversations.
 //! Enrichment never drops a flow and never waits for a source.

@@ -1,6 +1,6 @@
 //! `rgz-netflow generate`: a synthetic NetFlow v5 exporter with exactly known totals.
 //!
-//! All datagrams are made beforehand ([`source`]); sending patches and hands them over in batches, paced by tokens. A flow
+//! All datagrams are made beforehand (`source`); sending patches and hands them over in batches, paced by tokens. A flow
 //! costs a few ns beside the kernel's own work, so the generator is not what a measurement measures.
 
 mod pace;

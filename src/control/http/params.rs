@@ -33,11 +33,11 @@ pub struct Param {
 /// What a parameter may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamKind {
-    /// A length of time, [`times::PERIOD_ALLOWED`].
+    /// A length of time, `times::PERIOD_ALLOWED`.
     Period,
-    /// A time, [`times::TIME_ALLOWED`].
+    /// A time, `times::TIME_ALLOWED`.
     Time,
-    /// A width of time steps, [`times::INTERVAL_ALLOWED`].
+    /// A width of time steps, `times::INTERVAL_ALLOWED`.
     Interval,
     /// A whole number from `min` to `max`.
     Whole {

@@ -24,7 +24,7 @@ const PORTS: usize = 1 << 16;
 /// Set in a port's cell when the operator named the port; the other bits are the application's index + 1, 0 = unknown.
 const OVERRIDE: u16 = 1 << 15;
 
-/// Applications that fit beside [`OVERRIDE`] in a cell.
+/// Applications that fit beside `OVERRIDE` in a cell.
 pub const APPS_MAX: usize = OVERRIDE as usize - 1;
 
 /// An application. Names are numbers in [`Names::texts`].

@@ -1,8 +1,8 @@
 //! The payload of a log record: flows or sums as bytes, column by column.
 //!
 //! Encoding is meant to be cheap rather than small: whole bytes, no compression, loops that vectorise. Decoding takes any
-//! bytes: it never panics, and what it reserves is at most about 16 times the payload plus a constant (columns of one
-//! value take no bytes only up to [`plain::CONSTANT_ROWS_MAX`] rows).
+//! bytes: it never panics, and what it reserves is in proportion to the payload (at most 128 times, for sparse wide columns) plus a constant (columns of one
+//! value take no bytes only up to `plain::CONSTANT_ROWS_MAX` rows).
 
 mod bytes;
 mod dict;
