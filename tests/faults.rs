@@ -103,8 +103,7 @@ fn killed_ten_times_under_load_it_stores_nothing_twice_and_counts_what_it_lost()
     let (flows, bytes) = stored(&collector, "flows");
     let sent_flows = sent["flows"].as_u64().unwrap();
     let unexplained = sent_flows.abs_diff(flows + lost);
-    // Streams change sockets while these open one after another; what is lost in that moment is counted by two threads that
-    // do not know of each other, so the count is a bound, not exact.
+    // Not exact yet: some hundred flows in a million are neither stored nor counted. The cause is not found.
     assert!(unexplained <= sent_flows / 100, "sent {sent_flows}, stored {flows}, lost {lost}");
     assert_eq!(stored(&collector, "traffic"), (flows, bytes), "rollups and detail agree");
     // Killed, not powered off: what was logged is there, so the loss is what arrived while it was down, plus the slabs in flight.

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 use super::sinks::Sinks;
 use crate::aggregate;
 use crate::control::config::{self, Settings, Sources};
-use crate::control::http::{
-    Collector, ExporterHistory, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkStatus, SocketStatus,
-};
+use crate::control::http::{Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkStatus, SocketStatus};
 use crate::control::state::{ExporterState, State};
 use crate::enrich::{Enrichment, ReloadError, ReloadReport};
 use crate::flow::{Addr, FlowStore, RollupDef, time};
@@ -72,6 +70,7 @@ impl Collector for Running {
         self.log.expose(out);
         self.enrichment.expose(out);
         self.sinks_read().expose(out);
+        self.sockets.iter().for_each(|socket| socket.expose(out));
         self.exposers.iter().for_each(|expose| expose(out));
     }
 
@@ -115,14 +114,8 @@ impl Collector for Running {
         self.sockets.iter().map(status).collect()
     }
 
-    fn exporters_of_all_runs(&self) -> BTreeMap<Addr, ExporterHistory> {
-        let history = |state: ExporterState| ExporterHistory {
-            first_seen_ms: state.first_seen_ms,
-            last_seen_ms: state.last_seen_ms,
-            version: state.version,
-            totals: state.totals,
-        };
-        self.state.exporters(&self.ledger).into_iter().map(|(addr, state)| (addr, history(state))).collect()
+    fn exporters_of_all_runs(&self) -> BTreeMap<Addr, ExporterState> {
+        self.state.exporters(&self.ledger)
     }
 
     fn readiness(&self) -> Readiness {

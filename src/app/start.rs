@@ -126,16 +126,12 @@ pub(super) fn enrich_config(settings: &Settings) -> enrich::Config {
 
 fn exposers(shared: &pipeline::Shared, receivers: &Receivers, aggregator: &aggregate::Runner) -> Vec<Exposer> {
     let (latencies, pairing) = (shared.latencies.clone(), shared.pairing.clone());
-    let (sockets, queue) = (receivers.sockets().to_vec(), receivers.queue());
+    let queue = receivers.queue();
     let counters = aggregator.counters();
     vec![
         Box::new(move |out| latencies.expose(out)),
         Box::new(move |out| pairing.expose(out)),
         Box::new(move |out| counters.expose(out)),
-        Box::new(move |out| sockets.iter().for_each(|socket| socket.expose(out))),
-        Box::new(move |out| {
-            out.gauge("netflow_receive_queue_slabs", "Slabs that wait for a worker.", &[], queue.waiting() as f64);
-            out.gauge("netflow_receive_queue_slabs_max", "Slabs at most.", &[], queue.slabs_max() as f64);
-        }),
+        Box::new(move |out| queue.expose(out)),
     ]
 }

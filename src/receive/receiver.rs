@@ -16,7 +16,6 @@ use super::socket::{self, ListenError, Listener, SocketCounters};
 use super::sys::Batch;
 use super::{Config, Protocol};
 use crate::flow::time::now_ms;
-use crate::telemetry::Exposition;
 use crate::telemetry::ledger::Ledger;
 
 /// A slab goes to the workers at the latest this long after its first datagram, ms.
@@ -126,17 +125,6 @@ impl Receivers {
     /// Replaces allow-list and protocols, live.
     pub fn admit(&self, allow: &[ipnet::IpNet], protocols: &[Protocol]) {
         self.admission.store(Arc::new(Admission::new(allow, protocols)));
-    }
-
-    /// Adds sockets and queue to a scrape.
-    pub fn expose(&self, out: &mut Exposition) {
-        for socket in &self.sockets {
-            socket.expose(out);
-        }
-        let queued = self.queue.waiting() as f64;
-        out.gauge("netflow_receive_queue_slabs", "Slabs that wait for a worker.", &[], queued);
-        let limit = self.queue.slabs_max() as f64;
-        out.gauge("netflow_receive_queue_slabs_max", "Slabs that exist at most.", &[], limit);
     }
 
     /// Stops receiving: reads what the kernel still holds, hands over what is filled, closes the queue. Workers see

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crossbeam_queue::ArrayQueue;
 
 use crate::flow::StreamProgress;
+use crate::telemetry::Exposition;
 use crate::telemetry::ledger::Account;
 use crate::wire::Header;
 
@@ -241,6 +242,14 @@ impl SlabQueue {
     /// Slabs that wait for a worker.
     pub fn waiting(&self) -> usize {
         self.filled.len()
+    }
+
+    /// Adds the queue to a scrape.
+    pub fn expose(&self, out: &mut Exposition) {
+        let queued = self.waiting() as f64;
+        out.gauge("netflow_receive_queue_slabs", "Slabs that wait for a worker.", &[], queued);
+        let limit = self.slabs_max() as f64;
+        out.gauge("netflow_receive_queue_slabs_max", "Slabs that exist at most.", &[], limit);
     }
 
     /// Slabs that exist at most.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::control::state::ExporterState;
 use crate::flow::{Addr, FlowStore, RollupDef};
 use crate::telemetry::Exposition;
 use crate::telemetry::ledger::Ledger;
@@ -27,7 +28,7 @@ pub trait Collector: Send + Sync {
     fn expose(&self, out: &mut Exposition);
 
     /// Every exporter ever heard, with its counts of all runs, this one included. None where nothing is remembered.
-    fn exporters_of_all_runs(&self) -> BTreeMap<Addr, ExporterHistory> {
+    fn exporters_of_all_runs(&self) -> BTreeMap<Addr, ExporterState> {
         BTreeMap::new()
     }
 
@@ -67,19 +68,6 @@ pub trait Collector: Send + Sync {
 
     /// The clock, ms since the Unix epoch.
     fn now_ms(&self) -> i64;
-}
-
-/// An exporter over all runs of the collector.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExporterHistory {
-    /// Receive time of its first datagram ever, ms since the Unix epoch; 0 = none.
-    pub first_seen_ms: i64,
-    /// Receive time of its latest datagram, ms since the Unix epoch; 0 = none.
-    pub last_seen_ms: i64,
-    /// Version of its latest datagram.
-    pub version: i64,
-    /// The counters of its account, summed over all runs.
-    pub totals: BTreeMap<String, u64>,
 }
 
 /// What became of datagrams. Everything accepted is in the log.

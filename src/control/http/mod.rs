@@ -24,8 +24,7 @@ mod tests;
 mod times;
 
 pub use collector::{
-    Collector, ExporterHistory, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus,
-    SocketStatus,
+    Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, SocketStatus,
 };
 pub use config::{Config, OPEN_TO_EVERYONE, Role, TokenConfig};
 pub use describe::document;

@@ -11,10 +11,10 @@ use crate::flow::Addr;
 use crate::flow::time::rfc3339;
 use crate::telemetry::ledger::Account;
 
-use super::super::collector::ExporterHistory;
 use super::super::error::ApiError;
 use super::super::route::Call;
 use super::completeness::Completeness;
+use crate::control::state::ExporterState;
 
 /// Answer of `exporters`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -60,12 +60,12 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    fn new(address: Addr, account: &Account, history: Option<ExporterHistory>, now_ms: i64) -> Self {
+    fn new(address: Addr, account: &Account, history: Option<ExporterState>, now_ms: i64) -> Self {
         let counters: BTreeMap<&'static str, u64> = account.counters().collect();
-        let history = history.unwrap_or_else(|| ExporterHistory {
+        let history = history.unwrap_or_else(|| ExporterState {
             first_seen_ms: account.first_seen_ms.get(),
             totals: counters.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
-            ..ExporterHistory::default()
+            ..ExporterState::default()
         });
         let known = |ms: i64| Some(ms).filter(|ms| *ms != 0);
         let last_seen_ms = known(account.last_seen_ms.get()).or(known(history.last_seen_ms));

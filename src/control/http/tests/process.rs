@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use serde_json::json;
 
 use super::super::collector::{
-    Collector, ExporterHistory, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus,
-    SocketStatus,
+    Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, SocketStatus,
 };
 use super::*;
+use crate::control::state::ExporterState;
 use crate::flow::store::memory::MemoryStore;
 use crate::flow::store::{Answer, FlowsQuestion, FlowsSummary, Question, StoreError};
 use crate::flow::{Addr, Direction, Entry, FlowBatch, FlowStore, LogId, Record, RollupDef};
@@ -43,7 +43,7 @@ pub struct TestProcess {
     pub now_ms: AtomicI64,
     pub ingested: Seen<Body>,
     pub emissions: Seen<i64>,
-    pub histories: Mutex<BTreeMap<Addr, ExporterHistory>>,
+    pub histories: Mutex<BTreeMap<Addr, ExporterState>>,
     pub rollups: Arc<Vec<RollupDef>>,
 }
 
@@ -169,7 +169,7 @@ impl Collector for TestProcess {
         Ok(Ingested { accepted_datagrams: 1, accepted_flows: u64::from(body[3]), rejected })
     }
 
-    fn exporters_of_all_runs(&self) -> BTreeMap<Addr, ExporterHistory> {
+    fn exporters_of_all_runs(&self) -> BTreeMap<Addr, ExporterState> {
         self.histories.lock().unwrap().clone()
     }
 

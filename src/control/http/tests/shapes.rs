@@ -1,8 +1,8 @@
 use serde_json::json;
 
-use super::super::collector::ExporterHistory;
 use super::process::{Mood, NOW_MS, TestProcess, flows};
 use super::*;
+use crate::control::state::ExporterState;
 use crate::flow::rollup::KeyColumn;
 use crate::flow::store::FlowStore;
 use crate::flow::{Direction, Entry, Field, Key, LogId, Measures, Record, RollupDef, RollupRows, RollupSums};
@@ -246,7 +246,7 @@ fn exporters_sinks_and_ledger_show_the_accounts_and_their_sums_close() {
 #[test]
 fn exporters_of_earlier_runs_are_remembered() {
     let server = TestServer::start();
-    let history = |last_seen_ms, flows| ExporterHistory {
+    let history = |last_seen_ms, flows| ExporterState {
         first_seen_ms: NOW_MS - 86_400_000,
         last_seen_ms,
         version: 9,
