@@ -11,18 +11,19 @@ mod tests;
 
 use std::fs::File;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
 use parquet::basic::{LogicalType, Type as Physical};
-use parquet::errors::Result;
+use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{
     ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
 };
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::page_index::index_reader::{decode_column_index, decode_offset_index};
 use parquet::file::page_index::offset_index::OffsetIndexMetaData;
-use parquet::file::reader::ChunkReader;
+use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use crate::encode::LeafData;
@@ -59,7 +60,9 @@ impl DataReader {
             Some(metadata) => metadata,
             None => {
                 let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Skip);
-                Arc::new(reader.parse_and_finish(&source)?)
+                let metadata = guarded(|| reader.parse_and_finish(&source))?;
+                check_places(&metadata, source.len())?;
+                Arc::new(metadata)
             }
         };
         Ok(Self { source, metadata })
@@ -94,7 +97,7 @@ impl DataReader {
             return Ok(None);
         };
         let bytes = self.source.get_bytes(range.start, usize::try_from(range.end - range.start)?)?;
-        decode_offset_index(&bytes).map(Some)
+        guarded(|| decode_offset_index(&bytes)).map(Some)
     }
 
     /// Smallest and largest values of the pages of a chunk, when the file says so.
@@ -106,7 +109,7 @@ impl DataReader {
             return Ok(None);
         };
         let bytes = self.source.get_bytes(range.start, usize::try_from(range.end - range.start)?)?;
-        decode_column_index(&bytes, chunk.column_type()).map(Some)
+        guarded(|| decode_column_index(&bytes, chunk.column_type())).map(Some)
     }
 
     /// Reads a leaf. A leaf that the file lacks, or that is null everywhere, is `LeafData::Null`.
@@ -139,7 +142,37 @@ impl DataReader {
                 self.source.with_window(start, length)?
             }
         };
-        let mut pages = SerializedPageReader::new(Arc::new(source), chunk, rows, locations)?;
-        leaf::read_chunk(&mut pages, physical, is_dictionary, rows, wanted)
+        guarded(|| {
+            let mut pages = SerializedPageReader::new(Arc::new(source), chunk, rows, locations)?;
+            leaf::read_chunk(&mut pages, physical, is_dictionary, rows, wanted)
+        })
     }
+}
+
+/// Runs the crate's reader so that a panic in it is an error: page headers that lack what their type needs, and page indexes
+/// whose rows do not ascend, reach `unwrap` and plain subtraction there. What it was reading is dropped with it.
+fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(ParquetError::General(format!("damaged pages: {}", said.unwrap_or("unreadable"))))
+    })
+}
+
+/// Refuses a footer that places chunks outside the file: the readers of chunks take these figures as given.
+fn check_places(metadata: &ParquetMetaData, length: u64) -> Result<()> {
+    let inside = |start: i64, size: i64| {
+        let end = start.checked_add(size).and_then(|end| u64::try_from(end).ok());
+        start >= 0 && size >= 0 && end.is_some_and(|end| end <= length)
+    };
+    for group in metadata.row_groups() {
+        for chunk in group.columns() {
+            let data = chunk.data_page_offset();
+            let start = chunk.dictionary_page_offset().unwrap_or(data);
+            if group.num_rows() < 0 || data < start || !inside(data, 0) || !inside(start, chunk.compressed_size()) {
+                let name = chunk.column_descr().name();
+                return Err(ParquetError::General(format!("the footer places column {name} outside the file")));
+            }
+        }
+    }
+    Ok(())
 }

@@ -74,10 +74,25 @@ proptest! {
         std::fs::write(&path, damaged).unwrap();
         if let Ok(reader) = DataReader::open(&path) {
             for group in 0..reader.row_groups().len() {
-                if let Ok(batch) = read_flows(&reader, group, Field::ALL, None) {
-                    prop_assert!(batch.len() <= 300 || batch.ragged_column().is_none());
+                for wanted in [None, Some([3..7].as_slice())] {
+                    if let Ok(batch) = read_flows(&reader, group, Field::ALL, wanted) {
+                        prop_assert!(batch.len() <= 300 || batch.ragged_column().is_none());
+                    }
                 }
             }
         }
     }
+}
+
+#[test]
+fn a_footer_that_points_outside_the_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cut.parquet");
+    write(&path, &Isp::new(4).batch(300), Field::ALL);
+    let whole = std::fs::read(&path).unwrap();
+    let footer = u32::from_le_bytes(whole[whole.len() - 8..whole.len() - 4].try_into().unwrap()) as usize + 8;
+    // The data are gone, the footer is whole.
+    std::fs::write(&path, [b"PAR1", &whole[whole.len() - footer..]].concat()).unwrap();
+    let error = DataReader::open(&path).err().unwrap().to_string();
+    assert!(error.contains("outside the file"), "{error}");
 }
