@@ -11,18 +11,23 @@ use crate::telemetry::units::print_bytes;
 /// Bytes of one conversation in the pairing table.
 const PAIRING_ENTRY_BYTES: u64 = 48;
 
-/// Checks folders and ports, prints what was found.
+/// Checks folders, sinks and ports, prints what was found.
 ///
 /// # Errors
-/// Every folder that cannot be written, a line each.
+/// Every folder that cannot be written and every sink that cannot be reached, a line each.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
-    let problems = unwritable_folders(settings);
-    if !problems.is_empty() {
-        return Err(Failure::new(problems.join("\n")));
-    }
+    let mut problems = unwritable_folders(settings);
     println!("configuration: {} values, no problems", settings.shown.len());
     for sink in &settings.sinks {
-        println!("sink {}: kind {}", sink.common.name, sink.common.kind);
+        let (name, kind) = (&sink.common.name, &sink.common.kind);
+        match sink.config.probe() {
+            Ok(Some(there)) => println!("sink {name}: kind {kind}, {there}"),
+            Ok(None) => println!("sink {name}: kind {kind}"),
+            Err(error) => problems.push(format!("sink {name}: {error}")),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Failure::new(problems.join("\n")));
     }
     for line in ports(settings) {
         println!("{line}");

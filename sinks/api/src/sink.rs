@@ -117,6 +117,15 @@ pub trait SinkConfig: Send + Sync + fmt::Debug {
     /// As for [`SinkConfig::open`].
     fn store(&self, context: &SinkContext) -> Result<Option<Arc<dyn FlowStore>>, SinkError>;
 
+    /// Reaches the place without changing anything, for `check`: says what is there, such as the server's version and how
+    /// rows will be divided. Nothing to reach, nothing to say.
+    ///
+    /// # Errors
+    /// As for [`SinkConfig::open`].
+    fn probe(&self) -> Result<Option<String>, SinkError> {
+        Ok(None)
+    }
+
     /// Folders that must be writable, for `check` and for clear errors at start.
     fn folders(&self) -> Vec<std::path::PathBuf> {
         Vec::new()

@@ -246,6 +246,10 @@ impl SinkConfig for Config {
         Ok(Some(Arc::new(PostgresStore::new(self, context))))
     }
 
+    fn probe(&self) -> Result<Option<String>, SinkError> {
+        crate::schema::describe(&mut crate::connect::connect(self)?, self.timescale).map(Some)
+    }
+
     fn memory_bytes_max(&self) -> u64 {
         MEMORY_BYTES_MAX
     }

@@ -74,7 +74,7 @@ proptest! {
         std::fs::write(&path, damaged).unwrap();
         if let Ok(reader) = DataReader::open(&path) {
             for group in 0..reader.row_groups().len() {
-                for wanted in [None, Some([3..7].as_slice())] {
+                for wanted in [None, Some([3..7, 9..10].as_slice())] {
                     if let Ok(batch) = read_flows(&reader, group, Field::ALL, wanted) {
                         prop_assert!(batch.len() <= 300 || batch.ragged_column().is_none());
                     }

@@ -102,6 +102,23 @@ pub fn prepare(client: &mut Client, config: &Config, rollups: &[RollupDef]) -> R
     Ok(layout)
 }
 
+/// The server's version, and how rows are or will be divided by time.
+///
+/// # Errors
+/// Of the connection.
+pub fn describe(client: &mut Client, timescale: bool) -> Result<String, SinkError> {
+    let version: String = client.query_one("SHOW server_version", &[]).map_err(failed)?.get(0);
+    let divided = match if timescale { timescale::offered(client)? } else { None } {
+        Some((extension, true)) => format!("TimescaleDB {extension}: hypertables with policies"),
+        Some((extension, false)) => {
+            format!("TimescaleDB {extension} with the Apache licence: hypertables, retention by the collector")
+        }
+        None if timescale => "no TimescaleDB: native daily partitions, retention by the collector".to_owned(),
+        None => "native daily partitions, retention by the collector".to_owned(),
+    };
+    Ok(format!("PostgreSQL {version}, {divided}"))
+}
+
 /// Every table of the sink.
 pub fn tables(config: &Config, rollups: &[RollupDef]) -> Vec<Table> {
     let rollups = rollups.iter().map(|def| Table::rollup(config, def));

@@ -37,11 +37,26 @@ pub fn enable(client: &mut Client) -> Result<bool, SinkError> {
     Ok(made.is_ok())
 }
 
+/// Version of the extension that the database has or will be given, and whether its licence allows policies. Where it is not
+/// among the server's preloaded libraries its settings do not exist, and it cannot be made.
+pub fn offered(client: &mut Client) -> Result<Option<(String, bool)>, SinkError> {
+    let sql = "SELECT coalesce(installed_version, default_version), current_setting('timescaledb.license', true) \
+               FROM pg_available_extensions \
+               WHERE name = 'timescaledb' AND current_setting('timescaledb.license', true) IS NOT NULL";
+    let row = client.query_opt(sql, &[]).map_err(failed)?;
+    Ok(row.map(|row| (row.get(0), allows_policies(row.get(1)))))
+}
+
+/// Whether a licence, as the server names it, is the one with policies and columnstore.
+fn allows_policies(licence: Option<&str>) -> bool {
+    licence == Some("timescale")
+}
+
 /// What the extension's licence allows.
 pub fn layout(tx: &mut Transaction<'_>) -> Result<Layout, SinkError> {
     let row = tx.query_one("SELECT current_setting('timescaledb.license', true)", &[]).map_err(failed)?;
     let licence: Option<String> = row.get(0);
-    let policies = licence.as_deref() == Some("timescale");
+    let policies = allows_policies(licence.as_deref());
     if !policies {
         tracing::warn!(?licence, "TimescaleDB's licence has no policies: chunks are not compressed, retention is ours");
     }

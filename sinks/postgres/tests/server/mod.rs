@@ -25,6 +25,25 @@ pub struct Server {
 impl Server {
     /// A new server, or `None` with the reason printed where PostgreSQL is not installed.
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with TimescaleDB of a licence (`timescale` or `apache`), or `None` with the reason printed where the
+    /// extension is not installed beside the server.
+    pub fn start_timescale(licence: &str) -> Option<Self> {
+        let control = |bin: &PathBuf| {
+            let config = Command::new(bin.join("pg_config")).arg("--sharedir").output().ok()?;
+            let share = String::from_utf8(config.stdout).ok()?;
+            Path::new(share.trim()).join("extension/timescaledb.control").exists().then_some(())
+        };
+        if binaries().as_ref().and_then(control).is_none() {
+            println!("skipped: the server has no TimescaleDB (TIMESCALEDB_TEST_URL names one that has)");
+            return None;
+        }
+        Self::start_with(&["shared_preload_libraries=timescaledb", &format!("timescaledb.license={licence}")])
+    }
+
+    fn start_with(settings: &[&str]) -> Option<Self> {
         let Some(bin) = binaries() else {
             println!("skipped: no PostgreSQL server binaries (Debian: apt-get install postgresql)");
             return None;
@@ -35,7 +54,8 @@ impl Server {
             std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
         }
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let mut server = Self { folder, bin, port, user, settings: Vec::new(), process: None };
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let mut server = Self { folder, bin, port, user, settings, process: None };
         let data = server.data();
         let made = server
             .command("initdb")
@@ -72,7 +92,7 @@ impl Server {
         let file = |name: &str| self.folder.path().join(name).display().to_string();
         let settings =
             [("ssl", "on".to_owned()), ("ssl_cert_file", file("server.pem")), ("ssl_key_file", file("server.key"))];
-        self.settings = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.settings.extend(settings.iter().map(|(name, value)| format!("{name}={value}")));
         self.run();
         Some(self.folder.path().join("ca.pem"))
     }

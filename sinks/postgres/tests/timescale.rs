@@ -1,0 +1,203 @@
+//! On a real TimescaleDB: hypertables, policies, columnstore, and what happens where the licence or the extension is missing.
+//!
+//! The server is the one of `TIMESCALEDB_TEST_URL` (`postgres://user@host:port/database`, a role that may create databases
+//! and the extension), else one that the test starts where the extension is installed. Without either the tests say that they
+//! were skipped.
+
+mod delivery;
+mod server;
+
+use delivery::{Deliverer, Log};
+use postgres::{Client, NoTls};
+use server::Server;
+use sink_api::conformance::{Options, run};
+
+/// An empty database on a server with TimescaleDB; dropped at the end.
+struct Database {
+    maintenance: String,
+    url: String,
+    name: String,
+    /// Stopped after the database was dropped.
+    _server: Option<Server>,
+}
+
+impl Database {
+    fn new(name: &str) -> Option<Self> {
+        let (maintenance, server) = match std::env::var("TIMESCALEDB_TEST_URL") {
+            Ok(url) => (url, None),
+            Err(_) => {
+                let server = Server::start_timescale("timescale")?;
+                (server.url("postgres"), Some(server))
+            }
+        };
+        let name = format!("netflow_test_{name}_{}", std::process::id());
+        let mut client = Client::connect(&maintenance, NoTls).unwrap();
+        client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).unwrap();
+        let mut parts = maintenance.rsplitn(2, '/');
+        let url = format!("{}/{name}", parts.nth(1).unwrap());
+        Some(Self { maintenance, url, name, _server: server })
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(&self.url, NoTls).unwrap()
+    }
+
+    fn config(&self) -> sink_postgres::Config {
+        sink_postgres::Config { timescale: true, ..server::config(&self.url) }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Ok(mut client) = Client::connect(&self.maintenance, NoTls) {
+            let _ = client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        }
+    }
+}
+
+fn number(client: &mut Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
+}
+
+fn jobs(client: &mut Client, proc: &str, key: &str) -> Vec<(String, String)> {
+    let sql = format!(
+        "SELECT hypertable_name::text, (config->>'{key}')::interval::text FROM timescaledb_information.jobs \
+         WHERE proc_name LIKE 'policy_{proc}' ORDER BY 1"
+    );
+    client.query(&sql, &[]).unwrap().iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+#[test]
+fn answers_are_those_of_the_reference() {
+    let Some(database) = Database::new("conformance") else { return };
+    let flows = std::env::var("CONFORMANCE_FLOWS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+    let options = Options { flows, ..Options::default() };
+    let report = run(&database.config(), &options).unwrap_or_else(|failures| panic!("{}", failures.join("\n")));
+    assert!(report.questions > 500, "{report:?}");
+    let hypertables = "SELECT count(*) FROM timescaledb_information.hypertables";
+    assert_eq!(number(&mut database.client(), hypertables), 7, "flows and six rollups");
+}
+
+#[test]
+fn policies_follow_the_configuration() {
+    let Some(database) = Database::new("policies") else { return };
+    let log = Log::new(10);
+    let mut config = database.config();
+    config.retention.detail_days = 30;
+    config.retention.aggregate_months = 12;
+    let mut client = database.client();
+    drop(sink_api::SinkConfig::open(&config, &log.context).unwrap());
+    let said = sink_api::SinkConfig::probe(&config).unwrap().unwrap();
+    assert!(said.contains("TimescaleDB 2") && said.ends_with("hypertables with policies"), "{said}");
+    let retention = jobs(&mut client, "retention", "drop_after");
+    let kept = |days: &str, months: &str| {
+        ["flows", "flows_geo", "flows_talkers", "flows_traffic", "flows_usage", "flows_usage_apps"]
+            .map(|table| {
+                (table, if matches!(table, "flows" | "flows_talkers" | "flows_traffic") { days } else { months })
+            })
+            .map(|(table, after)| (table.to_owned(), after.to_owned()))
+    };
+    assert_eq!(retention, kept("30 days", "1 year"));
+    let columnar: Vec<String> = jobs(&mut client, "c%", "compress_after").into_iter().map(|(table, _)| table).collect();
+    assert_eq!(columnar, ["flows", "flows_talkers", "flows_traffic"]);
+
+    config.retention.detail_days = 7;
+    config.retention.aggregate_months = 3;
+    config.chunk_interval_hours = 6;
+    drop(sink_api::SinkConfig::open(&config, &log.context).unwrap());
+    assert_eq!(jobs(&mut client, "retention", "drop_after"), kept("7 days", "3 mons"));
+    let width = "SELECT (extract(epoch FROM time_interval) / 3600)::bigint FROM timescaledb_information.dimensions \
+                 WHERE hypertable_name = 'flows'";
+    assert_eq!(number(&mut client, width), 6);
+}
+
+#[test]
+fn chunks_become_columnar_and_are_dropped_and_queries_run_on() {
+    let Some(database) = Database::new("chunks") else { return };
+    let mut log = Log::new(4_000);
+    log.shift_to(sink_api::time::now_ms());
+    Deliverer::new(&database.config(), &log).finish();
+    let mut client = database.client();
+    let totals = "SELECT count(*) FROM flows";
+    assert_eq!(number(&mut client, totals), log.totals().0);
+
+    let job = number(
+        &mut client,
+        "SELECT job_id::bigint FROM timescaledb_information.jobs WHERE hypertable_name = 'flows' AND proc_name LIKE 'policy_c%'",
+    );
+    client.batch_execute(&format!("CALL run_job({job})")).unwrap();
+    let columnar =
+        "SELECT count(*) FROM timescaledb_information.chunks WHERE hypertable_name = 'flows' AND is_compressed";
+    assert!(number(&mut client, columnar) >= 4, "chunks older than a day are columnar");
+    assert_eq!(number(&mut client, totals), log.totals().0);
+
+    let queries = [
+        "SELECT time, src_ip, dst_ip, src_port, dst_port, protocol, bytes, packets FROM flows ORDER BY time DESC LIMIT 20",
+        "SELECT src_ip, SUM(bytes) AS total_bytes, SUM(packets) AS total_pkts FROM flows \
+         WHERE time > NOW() - INTERVAL '24 hours' GROUP BY src_ip ORDER BY total_bytes DESC LIMIT 10",
+        "SELECT time_bucket('1h', time), SUM(bytes) FROM flows GROUP BY 1",
+        "SELECT dst_port, protocol, COUNT(*) FROM flows GROUP BY dst_port, protocol",
+        "SELECT * FROM netflow.netflow_flows LIMIT 10",
+        "SELECT * FROM netflow.netflow_aggregates LIMIT 10",
+    ];
+    for sql in queries {
+        assert!(!client.query(sql, &[]).unwrap_or_else(|e| panic!("{sql}: {e:?}")).is_empty(), "{sql}");
+    }
+
+    // Late flows land in chunks that are columnar already.
+    client.batch_execute("DELETE FROM netflow.cursors").unwrap();
+    Deliverer::new(&database.config(), &log).finish();
+    assert_eq!(number(&mut client, totals), 2 * log.totals().0);
+
+    // The retention of two days, as its policy runs.
+    let mut config = database.config();
+    config.retention.detail_days = 2;
+    drop(sink_api::SinkConfig::open(&config, &log.context).unwrap());
+    let job = number(
+        &mut client,
+        "SELECT job_id::bigint FROM timescaledb_information.jobs WHERE hypertable_name = 'flows' AND proc_name = 'policy_retention'",
+    );
+    client.batch_execute(&format!("CALL run_job({job})")).unwrap();
+    let oldest = "SELECT (extract(epoch FROM now() - min(time)) / 3600)::bigint FROM flows";
+    assert!(number(&mut client, oldest) <= 72, "chunks that ended over 2 days ago are gone");
+    assert!(number(&mut client, totals) > 0);
+}
+
+#[test]
+fn without_policies_retention_is_ours() {
+    let Some(server) = Server::start_timescale("apache") else { return };
+    server.database("flows");
+    let mut log = Log::new(4_000);
+    log.shift_to(sink_api::time::now_ms());
+    let mut config = sink_postgres::Config { timescale: true, ..server::config(&server.url("flows")) };
+    Deliverer::new(&config, &log).finish();
+    let mut client = server.client("flows");
+    assert_eq!(number(&mut client, "SELECT count(*) FROM timescaledb_information.hypertables"), 6);
+    assert_eq!(
+        number(&mut client, "SELECT count(*) FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL"),
+        0
+    );
+    let said = sink_api::SinkConfig::probe(&config).unwrap().unwrap();
+    assert!(said.contains("Apache licence: hypertables, retention by the collector"), "{said}");
+    let before = number(&mut client, "SELECT count(*) FROM show_chunks('flows')");
+    config.retention.detail_days = 2;
+    sink_api::SinkConfig::open(&config, &log.context).unwrap().maintain().unwrap();
+    assert!(number(&mut client, "SELECT count(*) FROM show_chunks('flows')") < before);
+}
+
+#[test]
+fn a_database_that_gets_the_extension_later_loses_our_time_bucket() {
+    let Some(database) = Database::new("later") else { return };
+    let log = Log::new(10);
+    let native = sink_postgres::Config { timescale: false, table: "plain".to_owned(), ..database.config() };
+    drop(sink_api::SinkConfig::open(&native, &log.context).unwrap());
+    let mut client = database.client();
+    let ours = "SELECT count(*) FROM pg_proc WHERE proname = 'time_bucket' AND prolang = \
+                (SELECT oid FROM pg_language WHERE lanname = 'sql') AND pronamespace = 'public'::regnamespace";
+    assert_eq!(number(&mut client, ours), 1, "ours, where there is no extension");
+    drop(sink_api::SinkConfig::open(&database.config(), &log.context).unwrap());
+    assert_eq!(number(&mut client, ours), 0);
+    let bucket = "SELECT count(*) FROM (SELECT time_bucket('1h', now())) b";
+    assert_eq!(number(&mut client, bucket), 1, "time_bucket is not ambiguous");
+    assert_eq!(number(&mut client, "SELECT count(*) FROM timescaledb_information.hypertables"), 6);
+}
