@@ -12,6 +12,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use rgz_netflow::cli::generate::profile::Profile;
 use rgz_netflow::cli::generate::random::Rng;
 use rgz_netflow::enrich::app::Apps;
+use rgz_netflow::enrich::leases::Lease;
 use rgz_netflow::enrich::names::Names;
 use rgz_netflow::enrich::pairing::{Pairer, Pairing};
 use rgz_netflow::enrich::sites::Sites;
@@ -129,7 +130,7 @@ fn whole_stage(c: &mut Criterion) {
     for i in 0..100_000u32 {
         let address = if i < SUBSCRIBERS { profile.subscriber(i).address } else { 0x0a80_0000 + i };
         let holder = Holder { from_ms: 0, to_ms: i64::MAX, subscriber: 1 + i % 1000, reseller: 1, nas: 0, site: 0 };
-        enrichment.leases().put(Addr::v4(address), holder).expect("room");
+        enrichment.leases().put(Addr::v4(address), Lease { holder, mac: 0 }).expect("room");
     }
     stage(c, "stage/isp, 100,000 leases", &mut isp, |batch| enricher.enrich(batch));
     let mut pairer = Pairer::new(Arc::new(Pairing::new(1 << 20)));

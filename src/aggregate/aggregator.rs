@@ -195,7 +195,7 @@ impl Aggregator {
         for (width, shares) in &mut self.widths {
             shares.clear();
             shares.extend(rows.clone().map(|row| {
-                let (start, end) = (batch.flow_start.value_or_default(row), batch.time.value_or_default(row));
+                let (start, end) = (batch.span_start_ms(row), batch.time.value_or_default(row));
                 let (bytes, packets) = (batch.bytes.value_or_default(row), batch.packets.value_or_default(row));
                 Share::of(*width, start, end, span_max_ms, bytes, packets)
             }));
@@ -347,5 +347,5 @@ impl Aggregator {
 }
 
 fn span_ms(batch: &FlowBatch, row: usize) -> i64 {
-    batch.time.value_or_default(row).saturating_sub(batch.flow_start.value_or_default(row))
+    batch.time.value_or_default(row).saturating_sub(batch.span_start_ms(row))
 }

@@ -1,6 +1,7 @@
 //! Pro-rating: how much of a flow belongs to which bucket.
 //!
-//! A flow covers the half-open span `[flow_start, time)`. The *last* bucket is the one that contains `time` in half-open
+//! A flow covers the half-open span `[flow_start, time)`, or only its end where the address was another's before
+//! ([`crate::flow::FlowBatch::span_start_ms`]). The *last* bucket is the one that contains `time` in half-open
 //! ranges, so that sums and detail (which selects by `time`) agree on ranges that contain whole flows; it takes what the
 //! integer shares of the others leave. A flow that ends exactly on a boundary has no overlap with its last bucket and
 //! leaves only that remainder (and its count) there.

@@ -18,6 +18,9 @@ macro_rules! flow_columns {
             /// Which engine, source or domain the rows came from, in row order; may be shorter than the rows. Only for the
             /// stages before the log, which does not keep it.
             pub sources: Vec<SourceRun>,
+            /// Rows of which only the end of the span counts when they are spread over time; rows ascend. No column: not
+            /// stored with the flows, only kept in the log.
+            pub cut_spans: Vec<CutSpan>,
         }
 
         impl FlowBatch {
@@ -27,6 +30,7 @@ macro_rules! flow_columns {
                 self.streams.clear();
                 self.internal.clear();
                 self.sources.clear();
+                self.cut_spans.clear();
             }
 
             /// Appends the given rows of another batch. Its stream progress is not taken over.
@@ -171,6 +175,23 @@ impl InternalDestinations {
     }
 }
 
+/// A flow that began before its address belonged to whom it is attributed to: all of it is spread over the part of its span
+/// from `start_ms` on, never over time in which the address was another's. Its `flow_start` stays as exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutSpan {
+    /// Row in the batch.
+    pub row: u32,
+    /// Where its span begins for pro-rating, ms since the Unix epoch; not before its `flow_start`, not after its `time`.
+    pub start_ms: i64,
+}
+
+impl CutSpan {
+    /// Whether a list belongs to a batch of `batch_rows` rows: rows ascend and exist.
+    pub fn are_sound(all: &[Self], batch_rows: usize) -> bool {
+        all.is_sorted_by(|a, b| a.row < b.row) && all.last().is_none_or(|last| (last.row as usize) < batch_rows)
+    }
+}
+
 /// What a column's values mean, whatever their storage type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -233,6 +254,17 @@ impl FlowBatch {
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Where the row's span begins for pro-rating, ms since the Unix epoch: its `flow_start`, or later ([`CutSpan`]).
+    #[inline]
+    pub fn span_start_ms(&self, row: usize) -> i64 {
+        let start = self.flow_start.value_or_default(row);
+        if self.cut_spans.is_empty() {
+            return start;
+        }
+        let cut = self.cut_spans.binary_search_by_key(&(row as u32), |cut| cut.row);
+        cut.map_or(start, |at| self.cut_spans[at].start_ms)
     }
 
     /// The row's value of a field. For answers and exports, not for hot loops.

@@ -15,7 +15,7 @@ pub mod store;
 mod terms;
 
 pub use addr::Addr;
-pub use batch::{Field, FlowBatch, InternalDestinations, Kind, Value};
+pub use batch::{CutSpan, Field, FlowBatch, InternalDestinations, Kind, Value};
 pub use column::{Text, Uuid};
 pub use filter::Filter;
 pub use rollup::{Key, Measures, Record, RollupDef, RollupRows, RollupSums};

@@ -12,7 +12,9 @@ use proptest::prelude::*;
 
 use super::{Aggregator, Config, Counters};
 use crate::flow::rollup::{Role, Shape};
-use crate::flow::{Addr, Direction, Field, FlowBatch, Key, Measures, RollupDef, RollupSums, Text, Uuid, Value};
+use crate::flow::{
+    Addr, CutSpan, Direction, Field, FlowBatch, Key, Measures, RollupDef, RollupSums, Text, Uuid, Value,
+};
 
 const HOUR_MS: i64 = 3_600_000;
 /// Some time on an hour's boundary.
@@ -38,6 +40,8 @@ struct Flow {
     rtt_ms: Option<u32>,
     /// Subscriber of an internal flow's destination.
     internal: Option<u8>,
+    /// Whether its address was another's in the first third of the span.
+    cut: bool,
 }
 
 impl Flow {
@@ -59,6 +63,7 @@ impl Flow {
             far: None,
             rtt_ms: None,
             internal: None,
+            cut: false,
         }
     }
 }
@@ -102,6 +107,9 @@ fn batch(flows: &[Flow]) -> FlowBatch {
             batch.internal.site.push(None);
         }
     }
+    let cut = flows.iter().enumerate().filter(|(_, flow)| flow.cut && flow.span > 0);
+    let start_ms = |flow: &Flow| flow.end - flow.span + flow.span / 3;
+    batch.cut_spans = cut.map(|(row, flow)| CutSpan { row: row as u32, start_ms: start_ms(flow) }).collect();
     batch.fill_missing();
     batch
 }
@@ -115,8 +123,8 @@ fn any_flow() -> impl Strategy<Value = Flow> {
     let who = (0u32..20, 0u32..20, prop::option::of(0u8..3), prop::option::of(0u8..3), prop::option::of(0u8..8));
     let what = (prop::option::of(0u8..3), 1u8..4, prop::option::of(0u16..4), prop::option::of(0u8..3));
     let direction = prop::sample::select(Direction::ALL[..4].to_vec());
-    (when, much, who, what, direction, prop::option::of(0u8..8)).prop_map(
-        |((end, span), (bytes, packets, rtt_ms), who, what, direction, internal)| Flow {
+    (when, much, who, what, direction, (prop::option::of(0u8..8), any::<bool>())).prop_map(
+        |((end, span), (bytes, packets, rtt_ms), who, what, direction, (internal, cut))| Flow {
             end: T0 + end,
             span,
             bytes,
@@ -133,6 +141,7 @@ fn any_flow() -> impl Strategy<Value = Flow> {
             far: what.3,
             rtt_ms,
             internal,
+            cut,
         },
     )
 }
@@ -183,7 +192,9 @@ fn expected(defs: &[RollupDef], batch: &FlowBatch, sums: &mut Sums) {
 }
 
 fn book_naively(def: &RollupDef, batch: &FlowBatch, row: usize, key: &[Value], sums: &mut Sums) {
-    let (start, end) = (batch.flow_start.get(row).unwrap(), batch.time.get(row).unwrap());
+    let cut = batch.cut_spans.iter().find(|cut| cut.row as usize == row);
+    let start = cut.map_or(batch.flow_start.get(row).unwrap(), |cut| cut.start_ms);
+    let end = batch.time.get(row).unwrap();
     let (bytes, packets) = (batch.bytes.get(row).unwrap(), batch.packets.get(row).unwrap());
     let (span, width) = (end - start, def.bucket_ms);
     let last = end.div_euclid(width);

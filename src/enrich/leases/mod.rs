@@ -6,6 +6,7 @@
 
 mod history;
 
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -16,11 +17,36 @@ use super::table::Holder;
 use crate::flow::Addr;
 use history::History;
 
+pub use history::INTERVALS_MAX;
+
 /// Shards, each with its lock. A power of two.
 const SHARDS: usize = 32;
 
 /// Addresses at most: stops a push that makes up addresses (at about 100 bytes each, 100 MiB).
 pub const ADDRESSES_MAX: usize = 1 << 20;
+
+/// An address is someone's during an interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Who, and from when until when.
+    pub holder: Holder,
+    /// MAC address of the customer's device, 48 bits; 0 = not stated. Only listed.
+    pub mac: u64,
+}
+
+impl Lease {
+    fn is_empty(&self) -> bool {
+        self.holder.from_ms >= self.holder.to_ms
+    }
+
+    fn between(&self, from_ms: i64, to_ms: i64) -> Self {
+        Self { holder: Holder { from_ms, to_ms, ..self.holder }, ..*self }
+    }
+
+    fn is_of_the_same(&self, other: &Self) -> bool {
+        self.between(0, 0) == other.between(0, 0)
+    }
+}
 
 /// The map is full: [`ADDRESSES_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,19 +64,23 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// An address is someone's during an interval. What other intervals of the address share with it, they lose.
+    /// An address is someone's during an interval. What other intervals of the address share with it, they lose. An empty
+    /// interval changes nothing.
     ///
     /// # Errors
     /// When the address is new and the map is full.
-    pub fn put(&self, addr: Addr, holder: Holder) -> Result<(), TooManyLeases> {
+    pub fn put(&self, addr: Addr, lease: Lease) -> Result<(), TooManyLeases> {
+        if lease.is_empty() {
+            return Ok(());
+        }
         let mut shard = self.shard(addr).write().unwrap_or_else(PoisonError::into_inner);
         match shard.get_mut(&addr) {
-            Some(history) => history.insert(holder),
+            Some(history) => history.insert(lease),
             None => {
                 if self.addresses.load(Relaxed) >= ADDRESSES_MAX {
                     return Err(TooManyLeases);
                 }
-                shard.insert(addr, History::new(holder));
+                shard.insert(addr, History::new(lease));
                 self.addresses.fetch_add(1, Relaxed);
             }
         }
@@ -69,32 +99,60 @@ impl Leases {
         ended
     }
 
-    /// Forgets intervals that ended before a time. Gives how many addresses went with them.
-    pub fn forget_before(&self, time_ms: i64) -> usize {
-        let mut forgotten = 0;
+    /// Forgets intervals that ended before a time. Gives the addresses that lost some.
+    pub fn forget_before(&self, time_ms: i64) -> Vec<Addr> {
+        let (mut changed, mut gone) = (Vec::new(), 0);
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            let before = shard.len();
-            shard.retain(|_, history| history.forget_before(time_ms));
-            forgotten += before - shard.len();
+            shard.retain(|addr, history| {
+                let (forgotten, empty) = history.forget_before(time_ms);
+                if forgotten {
+                    changed.push(*addr);
+                }
+                gone += usize::from(empty);
+                !empty
+            });
         }
-        self.addresses.fetch_sub(forgotten, Relaxed);
-        forgotten
+        self.addresses.fetch_sub(gone, Relaxed);
+        changed
     }
 
     /// Who has the address at a time.
-    pub fn get(&self, addr: Addr, time_ms: i64) -> Option<Holder> {
+    pub fn get(&self, addr: Addr, time_ms: i64) -> Option<Lease> {
         self.shard(addr).read().unwrap_or_else(PoisonError::into_inner).get(&addr)?.at(time_ms).copied()
     }
 
-    /// Every interval of every address, for listing and saving. Holds one shard's lock at a time.
-    pub fn all(&self) -> Vec<(Addr, Holder)> {
-        let mut all = Vec::with_capacity(self.len());
+    /// Every interval of an address, newest first.
+    pub fn of(&self, addr: Addr) -> Vec<Lease> {
+        let shard = self.shard(addr).read().unwrap_or_else(PoisonError::into_inner);
+        shard.get(&addr).map_or_else(Vec::new, |history| history.iter().copied().collect())
+    }
+
+    /// The first `limit` addresses after one that have an interval that is wanted, in ascending order, each with its wanted
+    /// intervals, newest first; and how many such addresses there are in all. Holds one shard's lock at a time, and no
+    /// more than `limit` addresses in memory.
+    pub fn page(
+        &self,
+        after: Option<Addr>,
+        limit: usize,
+        wanted: impl Fn(&Lease) -> bool,
+    ) -> (BTreeMap<Addr, Vec<Lease>>, usize) {
+        let (mut page, mut total) = (BTreeMap::new(), 0);
         for shard in &self.shards {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            all.extend(shard.iter().flat_map(|(addr, history)| history.iter().map(|holder| (*addr, *holder))));
+            for (addr, history) in shard.iter().filter(|(_, history)| history.iter().any(&wanted)) {
+                total += 1;
+                let is_full = page.len() >= limit && page.last_key_value().is_some_and(|(last, _)| last < addr);
+                if is_full || after.is_some_and(|after| *addr <= after) {
+                    continue;
+                }
+                page.insert(*addr, history.iter().copied().filter(&wanted).collect());
+                if page.len() > limit {
+                    page.pop_last();
+                }
+            }
         }
-        all
+        (page, total)
     }
 
     /// All shards locked for reading, for a run of probes. Changes wait meanwhile, so it is not held for long.
@@ -127,7 +185,7 @@ impl LeasesRead<'_> {
     /// Who has the address at a time.
     #[inline]
     pub fn get(&self, addr: Addr, time_ms: i64) -> Option<&Holder> {
-        self.shards[shard_of(addr)].get(&addr)?.at(time_ms)
+        self.shards[shard_of(addr)].get(&addr)?.at(time_ms).map(|lease| &lease.holder)
     }
 }
 
@@ -141,25 +199,60 @@ fn shard_of(addr: Addr) -> usize {
 mod tests {
     use super::*;
 
-    fn holder(subscriber: u32, from_ms: i64, to_ms: i64) -> Holder {
-        Holder { from_ms, to_ms, subscriber, reseller: 0, nas: 0, site: 0 }
+    fn lease(subscriber: u32, from_ms: i64, to_ms: i64) -> Lease {
+        Lease { holder: Holder { from_ms, to_ms, subscriber, reseller: 0, nas: 0, site: 0 }, mac: 0 }
     }
 
     #[test]
     fn an_address_that_changes_hands_answers_for_every_time() {
         let leases = Leases::default();
         let addr: Addr = "10.1.2.3".parse().unwrap();
-        let who = |at| leases.get(addr, at).map(|holder| holder.subscriber);
-        leases.put(addr, holder(1, 1000, i64::MAX)).unwrap();
-        leases.put(addr, holder(2, 5000, i64::MAX)).unwrap();
+        let who = |at| leases.get(addr, at).map(|lease| lease.holder.subscriber);
+        leases.put(addr, lease(1, 1000, i64::MAX)).unwrap();
+        leases.put(addr, lease(2, 5000, i64::MAX)).unwrap();
+        leases.put(addr, lease(3, 5000, 5000)).unwrap();
         assert_eq!([999, 1000, 4999, 5000, 9_000_000].map(who), [None, Some(1), Some(1), Some(2), Some(2)]);
         assert_eq!(leases.read().get(addr, 4999).map(|holder| holder.subscriber), Some(1));
         assert!(leases.end(addr, 7000));
         assert_eq!([6999, 7000].map(who), [Some(2), None]);
         assert!(!leases.end(addr, 7000));
-        assert_eq!((leases.len(), leases.all().len()), (1, 2));
-        assert_eq!(leases.forget_before(6000), 0);
+        assert_eq!((leases.len(), leases.of(addr).len()), (1, 2));
+        assert_eq!(leases.forget_before(6000), [addr]);
         assert_eq!([4999, 5000].map(who), [None, Some(2)]);
-        assert_eq!((leases.forget_before(7001), leases.len()), (1, 0));
+        assert_eq!((leases.forget_before(7001), leases.len()), (vec![addr], 0));
+        assert_eq!(leases.forget_before(7001), []);
+    }
+
+    #[test]
+    fn pages_follow_each_other_in_the_order_of_addresses() {
+        let leases = Leases::default();
+        for i in 0..1000 {
+            leases.put(Addr::v4(0x0a00_0000 + i * 7 % 1000), lease(i % 2, 0, 10)).unwrap();
+        }
+        let (mut after, mut seen) = (None, Vec::new());
+        loop {
+            let (page, total) = leases.page(after, 64, |lease| lease.holder.subscriber == 1);
+            assert!(total == 500 && page.len() <= 64);
+            let Some((last, _)) = page.last_key_value() else { break };
+            after = Some(*last);
+            seen.extend(page.into_keys());
+        }
+        assert!(seen.len() == 500 && seen.is_sorted_by(|a, b| a < b));
+        assert_eq!(leases.page(None, 0, |_| true).0.len(), 0);
+    }
+
+    #[test]
+    fn a_change_waits_for_no_batch_longer_than_its_run_of_probes() {
+        let leases = Leases::default();
+        (0..100_000).for_each(|i| leases.put(Addr::v4(i), lease(1, 0, i64::MAX)).unwrap());
+        let mut took: Vec<_> = (0..1000)
+            .map(|i| {
+                let begun = std::time::Instant::now();
+                leases.put(Addr::v4(i * 97), lease(2, 5, i64::MAX)).unwrap();
+                begun.elapsed()
+            })
+            .collect();
+        took.sort_unstable();
+        assert!(took[took.len() / 2] < std::time::Duration::from_millis(1), "{:?}", took[took.len() / 2]);
     }
 }

@@ -15,7 +15,7 @@ use super::app::Service;
 use super::leases::{Leases, LeasesRead};
 use super::table::{Holder, Record, Table};
 use crate::flow::column::{Column, IpColumn};
-use crate::flow::{Addr, Direction, FlowBatch};
+use crate::flow::{Addr, CutSpan, Direction, FlowBatch};
 use codes::Codes;
 
 /// Rows between two locks of the leases: about 0.1 ms, so that a change of a lease waits no longer.
@@ -174,10 +174,12 @@ impl Enricher {
     }
 
     /// Who has the customers' addresses, by leases first, then by static subscribers, at each flow's end.
-    fn find_who(&mut self, table: &Table, leases: &Leases, batch: &FlowBatch) {
+    /// A flow that began before they had them is cut there for pro-rating; an internal one where the later of both began.
+    fn find_who(&mut self, table: &Table, leases: &Leases, batch: &mut FlowBatch) {
         let rows = self.sides.len();
         self.who.clear();
         self.destinations.clear();
+        batch.cut_spans.clear();
         let (by_lease, by_table) = (!leases.is_empty(), table.has().holders);
         if !by_lease && !by_table && table.sites().is_empty() {
             self.who.resize(rows, Who::default());
@@ -188,9 +190,17 @@ impl Enricher {
             let chunk = &self.sides[from..rows.min(from + ROWS_PER_LEASE_LOCK)];
             for (row, side) in (from..).zip(chunk) {
                 let time_ms = batch.time.value_or_default(row);
-                let holder = |record: &Record, addrs: &IpColumn| match side.direction {
-                    Direction::Transit => Who::default(),
-                    _ => holder(table, leases.as_ref(), record, || addrs.get(row).unwrap_or_default(), time_ms),
+                let mut since_ms = i64::MIN;
+                let mut holder = |record: &Record, addrs: &IpColumn| {
+                    if side.direction == Direction::Transit {
+                        return Who::default();
+                    }
+                    let addr = || addrs.get(row).unwrap_or_default();
+                    let Some(holder) = holder(table, leases.as_ref(), record, addr, time_ms) else {
+                        return Who::default();
+                    };
+                    since_ms = since_ms.max(holder.from_ms);
+                    Who::from(holder)
                 };
                 self.who.push(match side.direction {
                     Direction::In => holder(&side.dst, &batch.dst_ip),
@@ -198,6 +208,9 @@ impl Enricher {
                 });
                 if side.direction == Direction::Internal {
                     self.destinations.push((row as u32, holder(&side.dst, &batch.dst_ip)));
+                }
+                if since_ms > batch.flow_start.value_or_default(row) {
+                    batch.cut_spans.push(CutSpan { row: row as u32, start_ms: since_ms });
                 }
             }
         }
@@ -222,17 +235,14 @@ impl Enricher {
 }
 
 #[inline]
-fn holder(
-    table: &Table,
-    leases: Option<&LeasesRead<'_>>,
+fn holder<'a>(
+    table: &'a Table,
+    leases: Option<&'a LeasesRead<'_>>,
     record: &Record,
     addr: impl Fn() -> Addr,
     time_ms: i64,
-) -> Who {
-    leases
-        .and_then(|leases| leases.get(addr(), time_ms))
-        .or_else(|| table.holder(record.party, time_ms))
-        .map_or(Who::default(), Who::from)
+) -> Option<&'a Holder> {
+    leases.and_then(|leases| leases.get(addr(), time_ms)).or_else(|| table.holder(record.party, time_ms))
 }
 
 /// The record number of every row's address. A null address has the record of an unknown one.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::enrich::Config;
+use crate::enrich::leases::Lease;
 use crate::flow::{SourceRun, Uuid, country};
 
 const A: &str = "00000000-0000-0000-0000-00000000000a";
@@ -189,7 +190,8 @@ fn a_lease_goes_before_a_static_subscriber_while_it_holds() {
     let enrichment = open(folder.path());
     let subscriber = enrichment.names().uuids.number(&C.parse().unwrap()).unwrap();
     let site = enrichment.names().texts.number(&"tent".into()).unwrap();
-    let lease = Holder { from_ms: NOON_MS, to_ms: NOON_MS + 3_600_000, subscriber, reseller: 0, nas: 0, site };
+    let holder = Holder { from_ms: NOON_MS, to_ms: NOON_MS + 3_600_000, subscriber, reseller: 0, nas: 0, site };
+    let lease = Lease { holder, mac: 0 };
     for addr in ["10.1.2.3", "9.9.9.9"] {
         enrichment.leases().put(addr.parse().unwrap(), lease).unwrap();
     }
@@ -243,4 +245,52 @@ fn the_database_gives_country_and_as_where_the_exporter_does_not() {
     assert_eq!(row(0), (None, us, None, Some(15_169)));
     assert_eq!(row(1), (None, None, Some(15_169), None));
     assert_eq!(row(2), (None, us, None, Some(3356)));
+}
+
+/// 10.1.2.4 goes from B to C at noon; 10.1.2.3 is leased to C from 12:10, A's by the table before.
+///
+/// | flow | whose | all of it falls on |
+/// | --- | --- | --- |
+/// | 10.1.2.4 out, 11:45 to 12:15 | C's | 12:00 to 12:15 |
+/// | 10.1.2.4 in, 11:45 to 12:00 | C's (its end is the first ms that is C's) | 12:00 |
+/// | 10.1.2.4 out, 11:45 to a ms before 12:00 | B's | its own span |
+/// | 10.1.2.4 out, 12:00 to 12:15 | C's | its own span |
+/// | 10.1.2.4 to 10.1.2.3, 11:45 to 12:15 | C's, and to C | 12:10 to 12:15, where both were whose they are |
+/// | 10.1.2.3 out, 11:45 to 12:09 | A's | its own span |
+/// | transit, 11:45 to 12:15 | nobody's | its own span |
+#[test]
+fn a_flow_over_a_change_of_hands_is_spread_over_its_new_holders_part_only() {
+    const MINUTE: i64 = 60_000;
+    let folder = tempfile::tempdir().unwrap();
+    let enrichment = open(folder.path());
+    let subscriber = enrichment.names().uuids.number(&C.parse().unwrap()).unwrap();
+    let holder = Holder { from_ms: NOON_MS + 10 * MINUTE, to_ms: i64::MAX, subscriber, reseller: 0, nas: 0, site: 0 };
+    enrichment.leases().put("10.1.2.3".parse().unwrap(), Lease { holder, mac: 0 }).unwrap();
+    let quarter = NOON_MS - 15 * MINUTE;
+    let base = Case { src: "10.1.2.4", dst: "8.8.8.8", exporter: PLAIN, direction: "out", ..Case::default() };
+    let c = Case { subscriber: C, reseller: R2, ..base };
+    #[rustfmt::skip]
+    let flows = [
+        (Case { end_ms: NOON_MS + 15 * MINUTE, ..c }, quarter, Some(NOON_MS)),
+        (Case { src: "8.8.8.8", dst: "10.1.2.4", direction: "in", end_ms: NOON_MS, ..c }, quarter, Some(NOON_MS)),
+        (Case { end_ms: NOON_MS - 1, subscriber: B, reseller: R1, ..base }, quarter, None),
+        (Case { end_ms: NOON_MS + 15 * MINUTE, ..c }, NOON_MS, None),
+        (Case { dst: "10.1.2.3", direction: "internal", end_ms: NOON_MS + 15 * MINUTE, to: Some((C, "", "")), ..c }, quarter, Some(NOON_MS + 10 * MINUTE)),
+        (Case { src: "10.1.2.3", end_ms: NOON_MS + 9 * MINUTE, subscriber: A, reseller: R1, ..base }, quarter, None),
+        (Case { src: "9.9.9.9", direction: "transit", end_ms: NOON_MS + 15 * MINUTE, ..base }, quarter, None),
+    ];
+    let cases: Vec<Case> = flows.iter().map(|flow| flow.0).collect();
+    let mut batch = batch(&cases);
+    flows.iter().enumerate().for_each(|(row, flow)| batch.flow_start.set(row, Some(flow.1)));
+    let mut enricher = Enricher::new(enrichment);
+    for _ in 0..2 {
+        enricher.enrich(&mut batch);
+        cases.iter().enumerate().for_each(|(row, case)| assert_case(&batch, row, case));
+        assert!(CutSpan::are_sound(&batch.cut_spans, batch.len()));
+        for (row, (_, start_ms, cut_ms)) in flows.iter().enumerate() {
+            assert_eq!(batch.span_start_ms(row), cut_ms.unwrap_or(*start_ms), "row {row}");
+            assert_eq!(batch.flow_start.get(row), Some(*start_ms), "as exported");
+        }
+        assert_eq!(batch.cut_spans.len(), 3);
+    }
 }

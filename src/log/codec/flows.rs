@@ -9,16 +9,24 @@
 //! ```text
 //! entries u32 | each its row u32 | subscriber_id | reseller_id | site
 //! ```
+//! and so do the rows whose span is cut for pro-rating:
+//!
+//! ```text
+//! entries u32 | each: row u32, start i64 (ms)
+//! ```
 
 use super::bytes::{DecodeError, Reader, put_name};
 use super::dict::{put_addrs, put_dict, read_addrs, read_dict};
 use super::plain::{CONSTANT_ROWS_MAX, put_column, read_column};
 use super::{ROWS_MAX, streams};
 use crate::flow::batch::{ColumnMut, ColumnRef};
-use crate::flow::{Field, FlowBatch, InternalDestinations};
+use crate::flow::{CutSpan, Field, FlowBatch, InternalDestinations};
 
 /// The name under which [`InternalDestinations`] stand. No column has it.
 const INTERNAL: &str = "internal_destinations";
+
+/// The name under which [`CutSpan`]s stand.
+const CUT_SPANS: &str = "cut_spans";
 
 /// Appends a batch.
 pub fn put(batch: &FlowBatch, out: &mut Vec<u8>) {
@@ -37,6 +45,10 @@ pub fn put(batch: &FlowBatch, out: &mut Vec<u8>) {
     if !batch.internal.rows.is_empty() && batch.internal.is_sound(batch.len()) {
         out[count_at] += 1;
         put_named(INTERNAL, out, |out| put_internal(&batch.internal, out));
+    }
+    if !batch.cut_spans.is_empty() && CutSpan::are_sound(&batch.cut_spans, batch.len()) {
+        out[count_at] += 1;
+        put_named(CUT_SPANS, out, |out| put_cut_spans(&batch.cut_spans, out));
     }
 }
 
@@ -69,6 +81,22 @@ fn read_internal(from: &mut Reader, rows: usize, internal: &mut InternalDestinat
     if internal.is_sound(rows) && from.left() == 0 { Ok(()) } else { from.fail("destinations that fit no rows") }
 }
 
+fn put_cut_spans(cut_spans: &[CutSpan], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(cut_spans.len() as u32).to_le_bytes());
+    for cut in cut_spans {
+        out.extend_from_slice(&cut.row.to_le_bytes());
+        out.extend_from_slice(&cut.start_ms.to_le_bytes());
+    }
+}
+
+fn read_cut_spans(from: &mut Reader, rows: usize, cut_spans: &mut Vec<CutSpan>) -> Result<(), DecodeError> {
+    cut_spans.clear();
+    for _ in 0..from.count(12)? {
+        cut_spans.push(CutSpan { row: from.u32()?, start_ms: from.u64()? as i64 });
+    }
+    if CutSpan::are_sound(cut_spans, rows) && from.left() == 0 { Ok(()) } else { from.fail("spans that fit no rows") }
+}
+
 /// Reads a batch into an empty one.
 pub fn read(from: &mut Reader, batch: &mut FlowBatch) -> Result<(), DecodeError> {
     let rows = rows(from)?;
@@ -81,6 +109,10 @@ pub fn read(from: &mut Reader, batch: &mut FlowBatch) -> Result<(), DecodeError>
         let mut body = Reader::new(from.take(bytes)?);
         if name == INTERNAL {
             read_internal(&mut body, rows, &mut batch.internal)?;
+            continue;
+        }
+        if name == CUT_SPANS {
+            read_cut_spans(&mut body, rows, &mut batch.cut_spans)?;
             continue;
         }
         let Some(index) = Field::ALL.iter().position(|f| f.name() == name) else { continue };

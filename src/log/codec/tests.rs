@@ -4,7 +4,7 @@ use super::*;
 use crate::flow::batch::ColumnMut;
 use crate::flow::column::Column;
 use crate::flow::rollup::{Measures, OpenBucket};
-use crate::flow::{Addr, Field, RollupDef, RollupRows, Uuid, Value};
+use crate::flow::{Addr, CutSpan, Field, RollupDef, RollupRows, Uuid, Value};
 use crate::log::fixture::{batch_of, sums_of};
 
 fn rows_of(batch: &FlowBatch) -> Vec<Vec<Value>> {
@@ -52,6 +52,7 @@ fn any_batch(seed: u64, rows: usize) -> FlowBatch {
         batch.internal.subscriber_id.push(Some(&Uuid::from_u128(u128::from(row % 3))));
         batch.internal.reseller_id.push((row % 2 == 0).then_some(&Uuid::from_u128(9)));
         batch.internal.site.push(None);
+        batch.cut_spans.push(CutSpan { row, start_ms: (seed >> (row % 32)) as i64 });
     }
     batch
 }
@@ -75,6 +76,7 @@ proptest! {
         prop_assert_eq!(rows_of(&back), rows_of(&batch));
         prop_assert_eq!(&back.streams, &batch.streams);
         prop_assert_eq!(internal_of(&back), internal_of(&batch));
+        prop_assert_eq!(&back.cut_spans, &batch.cut_spans);
         prop_assert_eq!(decode_streams(&bytes).unwrap(), batch.streams);
     }
 

@@ -57,7 +57,7 @@ fn rows_of(def: &RollupDef, batch: &FlowBatch) -> Option<RollupRows> {
 fn book(def: &RollupDef, batch: &FlowBatch, row: usize, booking: Booking, sums: &mut Sums) {
     let keys: Vec<Value> = def.by.iter().map(|key| value(batch, row, *key, booking)).collect();
     let (end, width) = (batch.time.value_or_default(row), def.bucket_ms);
-    let start = batch.flow_start.get(row).unwrap_or(end).min(end);
+    let start = batch.span_start_ms(row).min(end);
     let (bytes, packets) = (batch.bytes.value_or_default(row), batch.packets.value_or_default(row));
     let (mut bytes_left, mut packets_left) = (bytes, packets);
     let last = end.div_euclid(width);
