@@ -84,6 +84,16 @@ fn a_data_folder_answers_without_a_collector() {
     let output = rgz(folder.path(), &["top", "--data", "data"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.contains("0 of 0 rows"), "{text} {:?}", output.stderr);
+    let report = rgz(folder.path(), &["report", "monthly", "--data", "data", "--format", "csv", "--month", "2026-01"]);
+    let text = String::from_utf8(report.stdout).unwrap();
+    assert!(
+        report.status.success() && text.starts_with("reseller_id,nas_id,site,bytes_in,"),
+        "{text} {:?}",
+        report.stderr
+    );
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let lines = failure(folder.path(), &["report", "monthly", "--data", "data", "--month", "January"]);
+    assert!(lines[0].contains("a month, such as 2026-01"), "{lines:?}");
     let lines = failure(folder.path(), &["top", "--data", "data", "--filter", "src nat 10.0.0.0/8"]);
     assert!(lines[0].contains("filter"), "{lines:?}");
 }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use super::sinks::Sinks;
 use crate::aggregate;
 use crate::control::config::{self, Settings, Sources};
-use crate::control::http::{Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkStatus, SocketStatus};
+use crate::control::http::{
+    Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkStatus, Site, SocketStatus,
+};
 use crate::control::state::{ExporterState, State};
 use crate::enrich::{Enrichment, ReloadError, ReloadReport};
 use crate::flow::{Addr, FlowStore, RollupDef, time};
@@ -72,6 +74,11 @@ impl Collector for Running {
         self.sinks_read().expose(out);
         self.sockets.iter().for_each(|socket| socket.expose(out));
         self.exposers.iter().for_each(|expose| expose(out));
+    }
+
+    fn sites(&self) -> Vec<Site> {
+        let sites = self.enrichment.sites().into_iter();
+        sites.map(|s| Site { nas_id: s.nas_id, site: s.site, cir_bps: s.cir_bps }).collect()
     }
 
     fn sinks(&self) -> Vec<SinkStatus> {

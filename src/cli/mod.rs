@@ -105,6 +105,12 @@ enum Action {
     /// Send the flow exports of a capture again
     #[command(after_help = "Example:\n  rgz-netflow replay exports.pcap --speed 10 --shift-to-now")]
     Replay(replay::Options),
+    /// Reports of a running collector or a data folder
+    #[command(
+        subcommand,
+        after_help = "Example:\n  rgz-netflow report monthly --month 2026-01 --format csv --out january.csv"
+    )]
+    Report(ask::Report),
     /// Receive, store and answer until told to stop (the default)
     #[command(after_help = "Example:\n  rgz-netflow run -c pipeline.toml -p 2055")]
     Run(run::Options),
@@ -128,6 +134,7 @@ pub fn main() -> ExitCode {
         Action::Health => common.load().and_then(|settings| health::run(&settings)),
         Action::Query(options) => ask::query(common, &options),
         Action::Replay(options) => replay::run(&options),
+        Action::Report(report) => ask::report(common, &report),
         Action::Run(options) => common.load().and_then(|settings| run::run(&options, settings, common.sources())),
         Action::Sample(options) => sample::run(&options),
         Action::Top(options) => ask::top(common, &options),

@@ -1,8 +1,9 @@
-//! `top`, `query` and `export`: questions to a running collector, or to a data folder without one.
+//! `top`, `query`, `report` and `export`: questions to a running collector, or to a data folder without one.
 
 mod export;
 mod folder;
 mod print;
+mod report;
 
 use std::path::PathBuf;
 
@@ -13,10 +14,11 @@ use self::folder::Folder;
 use super::client::Client;
 use super::{Common, Failure};
 use crate::flow::RollupDef;
+pub use report::{Report, report};
 
-/// Where to ask, and about what: common to every question.
+/// Where to ask.
 #[derive(Args, Clone, Debug)]
-pub struct Question {
+pub struct Whom {
     /// A running collector
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9100")]
     url: String,
@@ -26,6 +28,30 @@ pub struct Question {
     /// Token with role read; without it NETFLOW_TOKEN of the environment
     #[arg(long)]
     token: Option<String>,
+    /// The sink whose store answers
+    #[arg(long, value_name = "SINK")]
+    store: Option<String>,
+}
+
+impl Whom {
+    /// Who answers. Rollups beyond the default ones are those of the configuration.
+    fn open(&self, common: &Common) -> Result<Source, Failure> {
+        let Some(path) = &self.data else {
+            return Ok(Source { client: Client::new(&self.url, self.token.as_deref())?, _folder: None });
+        };
+        let rollups = common.load()?.stages.aggregate.rollups();
+        // Loading has checked them: there are no problems left.
+        let folder = Folder::serve(path, rollups.unwrap_or_else(|_| RollupDef::defaults()))?;
+        let client = Client::new(&folder.url, Some(&folder.token))?;
+        Ok(Source { client, _folder: Some(folder) })
+    }
+}
+
+/// Where to ask, and about what: common to every question.
+#[derive(Args, Clone, Debug)]
+pub struct Question {
+    #[command(flatten)]
+    whom: Whom,
     /// Length of the time that is asked about, such as 15m, 24h or 7d
     #[arg(long, value_name = "TIME")]
     period: Option<String>,
@@ -38,35 +64,28 @@ pub struct Question {
     /// Only flows that match, written as tcpdump does: 'src net 10.1.0.0/16 and proto tcp and dst port 443'
     #[arg(long, value_name = "FILTER")]
     filter: Option<String>,
-    /// The sink whose store answers
-    #[arg(long, value_name = "SINK")]
-    store: Option<String>,
 }
 
 impl Question {
-    /// Who answers. Rollups beyond the default ones are those of the configuration.
     fn open(&self, common: &Common) -> Result<Source, Failure> {
-        let Some(path) = &self.data else {
-            return Ok(Source { client: Client::new(&self.url, self.token.as_deref())?, _folder: None });
-        };
-        let rollups = common.load()?.stages.aggregate.rollups();
-        // Loading has checked them: there are no problems left.
-        let folder = Folder::serve(path, rollups.unwrap_or_else(|_| RollupDef::defaults()))?;
-        let client = Client::new(&folder.url, Some(&folder.token))?;
-        Ok(Source { client, _folder: Some(folder) })
+        self.whom.open(common)
     }
 
     /// The parameters that were given, in the API's names.
     fn parameters(&self) -> Vec<(&'static str, String)> {
-        let given = [
+        given([
             ("period", &self.period),
             ("from", &self.from),
             ("to", &self.to),
             ("filter", &self.filter),
-            ("store", &self.store),
-        ];
-        given.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
+            ("store", &self.whom.store),
+        ])
     }
+}
+
+/// The parameters that have a value.
+fn given<const N: usize>(parameters: [(&'static str, &Option<String>); N]) -> Vec<(&'static str, String)> {
+    parameters.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect()
 }
 
 /// Who answers; a folder is served for as long as this lives.

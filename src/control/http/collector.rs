@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::control::state::ExporterState;
-use crate::flow::{Addr, FlowStore, RollupDef};
+use crate::flow::{Addr, FlowStore, RollupDef, Text};
 use crate::telemetry::Exposition;
 use crate::telemetry::ledger::Ledger;
 
@@ -30,6 +30,11 @@ pub trait Collector: Send + Sync {
     /// Every exporter ever heard, with its counts of all runs, this one included. None where nothing is remembered.
     fn exporters_of_all_runs(&self) -> BTreeMap<Addr, ExporterState> {
         BTreeMap::new()
+    }
+
+    /// Every site that is known by name.
+    fn sites(&self) -> Vec<Site> {
+        Vec::new()
     }
 
     /// Every sink in the order of the configuration.
@@ -117,6 +122,17 @@ pub struct SocketStatus {
     pub kernel_drops: u64,
     /// Size of its buffer as the kernel granted it, bytes.
     pub receive_buffer_bytes: u64,
+}
+
+/// A site and its line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Its access server.
+    pub nas_id: Text,
+    /// Its name.
+    pub site: Text,
+    /// Committed information rate, bit/s; 0 = not stated.
+    pub cir_bps: u64,
 }
 
 /// Whether the process is ready, check by check.

@@ -108,6 +108,7 @@ fn parameter(param: &Param) -> Value {
     let mut schema = match param.kind {
         ParamKind::Whole { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         ParamKind::Uuid | ParamKind::PathUuid => json!({ "type": "string", "format": "uuid" }),
+        ParamKind::Month => json!({ "type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$" }),
         ParamKind::OneOf(words) => json!({ "type": "string", "enum": words }),
         _ => json!({ "type": "string" }),
     };

@@ -24,7 +24,7 @@ mod tests;
 mod times;
 
 pub use collector::{
-    Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, SocketStatus,
+    Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, Site, SocketStatus,
 };
 pub use config::{Config, OPEN_TO_EVERYONE, Role, TokenConfig};
 pub use describe::document;

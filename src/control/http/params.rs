@@ -11,6 +11,7 @@ use crate::flow::store::TimeRange;
 use crate::flow::{Field, Key, Uuid};
 
 use super::super::nearest::nearest;
+use super::answers::reports;
 use super::error::ApiError;
 use super::times::{self, Period};
 
@@ -62,6 +63,10 @@ pub enum ParamKind {
     Keys,
     /// Columns of the flow record, with commas between them.
     Columns,
+    /// A month of the calendar.
+    Month,
+    /// An offset from UTC.
+    Offset,
     /// A part of the path: a UUID.
     PathUuid,
 }
@@ -77,6 +82,8 @@ impl ParamKind {
             Self::Uuid | Self::PathUuid => "a UUID, such as 6f1e2c4a-0b1d-4e8f-9a3b-5c6d7e8f9a0b".into(),
             Self::Ip => "an IPv4 or IPv6 address".into(),
             Self::Text => format!("text of at most {VALUE_BYTES_MAX} bytes"),
+            Self::Month => "a month, such as 2026-01".into(),
+            Self::Offset => reports::OFFSET_ALLOWED.into(),
             Self::Filter => "a filter, such as: src net 10.1.0.0/16 and proto tcp and dst port 443".into(),
             Self::OneOf(words) => format!("one of {}", words.join(", ")),
             Self::SomeOf(words) => format!("some of {}, with commas between them", words.join(", ")),

@@ -2,8 +2,8 @@
 //! here.
 
 use super::answers::{
-    bandwidth_trend, exporters, flows_csv, health, ingest, ledger, metrics, operate, protocol_breakdown, query, sinks,
-    top_talkers, usage,
+    bandwidth_trend, exporters, flows_csv, health, ingest, ledger, metrics, operate, protocol_breakdown, query,
+    reports, sinks, top_talkers, usage,
 };
 use super::auth::Needs;
 use super::collector::{Ingested, Readiness, Reloaded};
@@ -48,10 +48,25 @@ const WEEK: &[Param] = &[
 
 const FLOWS: &[Param] = &[
     Param { name: "filter", kind: ParamKind::Filter, default: None, about: "Only flows that match." },
-    Param { name: "nas_id", kind: ParamKind::Text, default: None, about: "Only flows of this access server." },
-    Param { name: "site", kind: ParamKind::Text, default: None, about: "Only flows of this site." },
-    Param { name: "reseller_id", kind: ParamKind::Uuid, default: None, about: "Only flows of this reseller." },
+    NAS_ID,
+    SITE,
+    RESELLER_ID,
 ];
+
+const PLACE: &[Param] = &[NAS_ID, SITE, RESELLER_ID];
+
+const NAS_ID: Param =
+    Param { name: "nas_id", kind: ParamKind::Text, default: None, about: "Only flows of this access server." };
+const SITE: Param = Param { name: "site", kind: ParamKind::Text, default: None, about: "Only flows of this site." };
+const RESELLER_ID: Param =
+    Param { name: "reseller_id", kind: ParamKind::Uuid, default: None, about: "Only flows of this reseller." };
+
+const UTC_OFFSET: &[Param] = &[Param {
+    name: "utc_offset",
+    kind: ParamKind::Offset,
+    default: Some("Z"),
+    about: "Where days, months and hours of the day begin.",
+}];
 
 const STORE: &[Param] = &[Param {
     name: "store",
@@ -255,6 +270,68 @@ pub static ROUTES: &[Route] = &[
         answer: AnswerKind::Text(&["text/csv"]),
         work: Work::Export,
         handler: flows_csv::answer,
+    },
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/reports/monthly",
+        summary: "A month by reseller and site",
+        about: "Traffic, busy hour, 95th percentile, subscribers, growth, and when the site's line will be full. Hours without \
+                traffic count as 0 from the first data on.",
+        needs: Needs::Read,
+        scope: Scope::Filtered,
+        params: &[
+            &[
+                Param {
+                    name: "month",
+                    kind: ParamKind::Month,
+                    default: None,
+                    about: "The month; the last one that is over when not given.",
+                },
+                Param {
+                    name: "compare",
+                    kind: ParamKind::Whole { min: 0, max: 11 },
+                    default: Some("3"),
+                    about: "Earlier months for growth and trend.",
+                },
+                Param {
+                    name: "bucket",
+                    kind: ParamKind::OneOf(reports::monthly::BUCKETS),
+                    default: Some("1h"),
+                    about: "Width of the buckets whose 95th percentile is taken. Hours are kept 12 months, 5 minutes as long as \
+                            detail.",
+                },
+            ],
+            UTC_OFFSET,
+            PLACE,
+            STORE,
+        ],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<reports::MonthlyReport>()),
+        work: Work::Export,
+        handler: reports::monthly::answer,
+    },
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/reports/peak-hours",
+        summary: "Traffic by hour of the day and day of the week",
+        about: "Means over the whole hours of the last days, from the first hour with traffic on.",
+        needs: Needs::Read,
+        scope: Scope::Filtered,
+        params: &[
+            &[Param {
+                name: "days",
+                kind: ParamKind::Whole { min: 1, max: reports::peak_hours::DAYS_MAX },
+                default: Some("28"),
+                about: "Days before now.",
+            }],
+            UTC_OFFSET,
+            PLACE,
+            STORE,
+        ],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<reports::peak_hours::PeakHours>()),
+        work: Work::Question,
+        handler: reports::peak_hours::answer,
     },
     Route {
         method: Method::Post,

@@ -165,7 +165,8 @@ impl Call {
         Ok((answer, basis))
     }
 
-    fn basis(&self, answer: &Answer, store: &str) -> Basis {
+    /// What an answer of this store rests on.
+    pub fn basis(&self, answer: &Answer, store: &str) -> Basis {
         let sinks = self.endpoint.collector.sinks();
         let sink = sinks.iter().find(|sink| sink.name == store);
         Basis {

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod operate;
 pub mod protocol_breakdown;
 pub mod query;
+pub mod reports;
 pub mod sinks;
 pub mod top_talkers;
 pub mod usage;

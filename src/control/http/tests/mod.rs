@@ -6,6 +6,7 @@ mod description;
 mod limits;
 mod metrics;
 mod process;
+mod reports;
 mod shapes;
 
 use std::net::{IpAddr, SocketAddr};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use serde_json::json;
 
 use super::super::collector::{
-    Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, SocketStatus,
+    Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, Site, SocketStatus,
 };
 use super::*;
 use crate::control::state::ExporterState;
@@ -45,6 +45,7 @@ pub struct TestProcess {
     pub emissions: Seen<i64>,
     pub histories: Mutex<BTreeMap<Addr, ExporterState>>,
     pub rollups: Arc<Vec<RollupDef>>,
+    pub sites: Mutex<Vec<Site>>,
 }
 
 impl Default for TestProcess {
@@ -87,6 +88,7 @@ impl TestProcess {
             emissions: Mutex::default(),
             histories: Mutex::default(),
             rollups,
+            sites: Mutex::default(),
         }
     }
 
@@ -154,6 +156,10 @@ impl Collector for TestProcess {
 
     fn expose(&self, out: &mut Exposition) {
         self.ledger.expose(out);
+    }
+
+    fn sites(&self) -> Vec<Site> {
+        self.sites.lock().unwrap().clone()
     }
 
     fn sinks(&self) -> Vec<SinkStatus> {
