@@ -18,7 +18,7 @@ use crate::enrich::{Enricher, Enrichment};
 use crate::flow::time::now_ms;
 use crate::flow::{FlowBatch, Record};
 use crate::log::Log;
-use crate::receive::{Receipt, SlabQueue, Taken};
+use crate::receive::{Receipt, SlabQueue, Taken, Untold};
 use crate::telemetry::Exposition;
 
 /// How often an idle worker looks whether anything else is to be done.
@@ -35,6 +35,7 @@ struct Worker {
     pairer: Pairer,
     log: Arc<Log>,
     latencies: Arc<Latencies>,
+    untold: Untold,
 }
 
 impl Worker {
@@ -57,14 +58,17 @@ impl Worker {
         clock.lap(Stage::Enrich);
         self.pairer.pair(&mut batch);
         clock.lap(Stage::Pair);
+        batch.streams.extend(self.untold.progress().cloned());
         match self.log.append(Record::Flows(Arc::new(batch))) {
             Ok(position) => {
                 self.decoder.book_logged(&slab);
+                self.untold.book_logged();
                 slab.acknowledge(Receipt::Logged(position));
             }
             Err(error) => {
                 tracing::debug!(%error, "a batch is refused");
                 self.decoder.book_refused(&slab);
+                self.untold.keep(&slab);
                 slab.acknowledge(Receipt::Refused);
             }
         }
@@ -113,6 +117,7 @@ impl Workers {
                 pairer: Pairer::new(shared.pairing.clone()),
                 log: shared.log.clone(),
                 latencies: shared.latencies.clone(),
+                untold: Untold::default(),
             };
             threads.push(std::thread::Builder::new().name(format!("worker-{i}")).spawn(move || worker.run())?);
         }

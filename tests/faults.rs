@@ -87,6 +87,8 @@ fn killed_ten_times_under_load_it_stores_nothing_twice_and_counts_what_it_lost()
     command.args(["generate", "--json", "--rate", "20000", "--duration", "60s", "--to", &to]);
     let output = folder.path().join("generate.json");
     let mut generator = Process::start(&mut command, &output);
+    // Of a stream that was never logged nobody can know where it began.
+    wait_until("all exporters are logged", Duration::from_secs(60), || logged_exporters(&collector) >= 4);
     let (mut lost, mut random) = (0, std::process::id());
     for round in 0..10 {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -101,23 +103,24 @@ fn killed_ten_times_under_load_it_stores_nothing_twice_and_counts_what_it_lost()
     lost += lost_so_far(&collector);
     let sent: Value = serde_json::from_str(&std::fs::read_to_string(&output).unwrap()).unwrap();
     let (flows, bytes) = stored(&collector, "flows");
-    let sent_flows = sent["flows"].as_u64().unwrap();
-    let unexplained = sent_flows.abs_diff(flows + lost);
-    // Not exact yet: some hundred flows in a million are neither stored nor counted. The cause is not found.
-    assert!(unexplained <= sent_flows / 100, "sent {sent_flows}, stored {flows}, lost {lost}");
+    assert_eq!(sent["flows"].as_u64().unwrap(), flows + lost, "stored {flows}, lost {lost}");
     assert_eq!(stored(&collector, "traffic"), (flows, bytes), "rollups and detail agree");
     // Killed, not powered off: what was logged is there, so the loss is what arrived while it was down, plus the slabs in flight.
     assert!(flows > sent["flows"].as_u64().unwrap() / 2, "stored only {flows}");
     collector.stop();
 }
 
-/// What this run of the collector counts as lost to the stop before it; waits until all four exporters were heard.
+/// What this run of the collector counts as lost. What the run before it lost is counted with the first record of each of
+/// the four exporters that it logs.
 fn lost_so_far(collector: &Collector) -> u64 {
-    let heard = |line: &str| line.starts_with("netflow_exporter_datagrams_total{") && !line.ends_with(" 0");
-    wait_until("all exporters are heard", Duration::from_secs(10), || {
-        collector.get_text("/metrics").lines().filter(|line| heard(line)).count() >= 4
-    });
-    collector.ledger("sequence/lost_in_crash") + collector.ledger("sequence/gap")
+    wait_until("all exporters are logged", Duration::from_secs(60), || logged_exporters(collector) >= 4);
+    collector.ledger("sequence/lost_in_crash") + collector.ledger("sequence/gap") + collector.dropped_flows()
+}
+
+/// Exporters whose flows this run of the collector has logged.
+fn logged_exporters(collector: &Collector) -> usize {
+    let logged = |line: &&str| line.starts_with("netflow_flows_total{") && !line.ends_with(" 0");
+    collector.get_text("/metrics").lines().filter(logged).count()
 }
 
 #[test]

@@ -98,6 +98,7 @@ impl Decoder {
             account.bytes.add(tally.bytes);
             account.packets.add(tally.packets);
         }
+        slab.streams().iter().for_each(SlabStream::book_losses);
     }
 
     /// Books the flows of the slab decoded last as refused by the log.
@@ -165,7 +166,7 @@ impl Decoder {
     }
 
     fn end_tallies(&self, slab: &Slab, batch: &mut FlowBatch) {
-        for (tally, SlabStream { progress, account }) in self.tallies.iter().zip(slab.streams()) {
+        for (tally, SlabStream { progress, account, .. }) in self.tallies.iter().zip(slab.streams()) {
             batch.streams.push(crate::flow::StreamProgress { flows: tally.flows as u32, ..progress.clone() });
             if tally.rate == 0 {
                 continue;

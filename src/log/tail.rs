@@ -41,18 +41,18 @@ impl LogTail for Log {
 }
 
 impl Log {
-    /// Calls `visit` for the stream progress of each batch in the files after a position, oldest first: what the collector
-    /// needs at its start to see what a crash took.
+    /// Calls `visit` for the stream progress of each batch in the files after a position, oldest first, with the batch's
+    /// position: what the collector needs at its start to see what a crash took.
     ///
     /// # Errors
     /// A file could not be read.
-    pub fn streams_after(&self, position: u64, visit: &mut dyn FnMut(&StreamProgress)) -> io::Result<()> {
+    pub fn streams_after(&self, position: u64, visit: &mut dyn FnMut(u64, &StreamProgress)) -> io::Result<()> {
         let segments = self.shared.state().segments.clone();
-        walk(&segments, self.shared.seed, position, &mut |kind, _, payload| {
+        walk(&segments, self.shared.seed, position, &mut |kind, position, payload| {
             if kind == PayloadKind::Flows
                 && let Ok(streams) = codec::decode_streams(payload)
             {
-                streams.iter().for_each(&mut *visit);
+                streams.iter().for_each(|progress| visit(position, progress));
             }
             true
         })

@@ -290,8 +290,8 @@ fn stores_read_the_tail_from_memory_and_files_alike() {
     assert_eq!(positions(&log, 17, 20), [18, 19, 20]);
     assert_eq!(positions(&log, 30, 0), [0u64; 0]);
     let mut sequences = Vec::new();
-    log.streams_after(27, &mut |stream| sequences.push(stream.first_sequence)).unwrap();
-    assert_eq!(sequences, [28, 29, 30]);
+    log.streams_after(27, &mut |position, stream| sequences.push((position, stream.first_sequence))).unwrap();
+    assert_eq!(sequences, [(28, 28), (29, 29), (30, 30)]);
     let offline = OfflineLog::open(&config.dir).unwrap();
     assert_eq!(offline.id(), log.id());
     assert_eq!(positions(&offline, 17, 20), [18, 19, 20]);

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::config::Protocol;
 use super::sequence::{JUMP_MAX, Numbering, Sequence, Step};
-use super::slab::{Frame, Slab, SlabStream};
+use super::slab::{Frame, Losses, Slab, SlabStream};
 use crate::flow::{Addr, StreamProgress};
 use crate::telemetry::ledger::{Account, Ledger};
 use crate::wire::{self, Header};
@@ -95,8 +95,11 @@ struct Stream {
     /// Its entry in the slab with this serial.
     slab_serial: u64,
     slab_index: u32,
-    /// Units of dropped slabs, booked as gap in the next progress.
+    /// Stands in the next progress: units of dropped slabs, of holes given up between datagrams, of the time before the
+    /// start.
     carried_gap: u32,
+    /// The part of it that is loss.
+    carried_losses: Losses,
 }
 
 /// Frames the datagrams of one socket, one injector or one test. Not shared: order within a stream is all.
@@ -129,8 +132,8 @@ impl Framer {
     }
 
     /// To be called now and then (the receivers do after each `recvmmsg`): takes over a changed allow-list, gives up holes
-    /// that waited long enough.
-    pub fn tick(&mut self, now_ms: i64) {
+    /// that waited long enough. The slab that is being filled tells the log; without one the stream's next progress does.
+    pub fn tick(&mut self, now_ms: i64, mut slab: Option<&mut Slab>) {
         if !std::ptr::eq(Arc::as_ptr(&self.admission.load()), Arc::as_ptr(&self.admitted)) {
             self.admitted = self.admission.load_full();
             let admitted = &self.admitted;
@@ -138,10 +141,14 @@ impl Framer {
         }
         if self.holes_open {
             self.holes_open = false;
-            for stream in self.streams.values_mut() {
+            for (key, stream) in &mut self.streams {
                 if let Some(sequence) = stream.sequence.as_mut().filter(|sequence| sequence.has_holes()) {
-                    stream.account.sequence_gap.add(sequence.expire(now_ms));
+                    let lost = sequence.expire(now_ms);
                     self.holes_open |= sequence.has_holes();
+                    stream.carry(lost);
+                    if let Some(slab) = slab.as_deref_mut().filter(|_| lost > 0) {
+                        stream.tell(*key, now_ms, (slab, self.slab_serial));
+                    }
                 }
             }
         }
@@ -167,7 +174,7 @@ impl Framer {
         let stream = match self.streams.get_mut(&key) {
             Some(stream) => stream,
             None => {
-                let stream = self.open_stream(key, &header, received_at_ms, datagram)?;
+                let stream = self.open_stream(key, &header, received_at_ms, datagram, slab)?;
                 self.streams.entry(key).or_insert(stream)
             }
         };
@@ -184,7 +191,7 @@ impl Framer {
     /// The slab that was filled is dropped because the queue is full: counts what was in it.
     pub fn slab_dropped(&mut self, slab: &Slab) {
         self.slab_serial += 1;
-        for SlabStream { progress, account } in slab.streams() {
+        for SlabStream { progress, losses, account } in slab.streams() {
             account.queue_full_datagrams.add(u64::from(progress.datagrams));
             account.queue_full_flows.add(u64::from(progress.flows));
             let key = StreamKey {
@@ -196,16 +203,22 @@ impl Framer {
             if let Some(stream) = self.streams.get_mut(&key) {
                 let units = progress.sequence_units.wrapping_add(progress.gap);
                 stream.carried_gap = stream.carried_gap.wrapping_add(units);
+                stream.carried_losses += *losses;
             }
         }
     }
 
-    /// The end: what still waits in holes is lost.
-    pub fn finish(&mut self) {
-        for stream in self.streams.values_mut() {
-            stream.finish();
+    /// The end: what still waits in holes is lost, and the slab tells the log so.
+    pub fn finish(&mut self, now_ms: i64, slab: &mut Slab) {
+        for (key, stream) in &mut self.streams {
+            stream.finish(*key, now_ms, (slab, self.slab_serial));
         }
         self.holes_open = false;
+    }
+
+    /// Whether [`Framer::finish`] has anything to tell.
+    pub fn has_losses_to_tell(&self) -> bool {
+        self.streams.values().any(Stream::has_losses_to_tell)
     }
 
     /// Streams followed.
@@ -213,40 +226,51 @@ impl Framer {
         self.streams.len()
     }
 
-    fn open_stream(&mut self, key: StreamKey, header: &Header, now_ms: i64, datagram: &[u8]) -> Result<Stream, Reject> {
+    fn open_stream(
+        &mut self,
+        key: StreamKey,
+        header: &Header,
+        now_ms: i64,
+        datagram: &[u8],
+        slab: &mut Slab,
+    ) -> Result<Stream, Reject> {
         if !self.admitted.allows(key.exporter) {
             return Err(self.reject(key.exporter, now_ms, datagram));
         }
         if self.streams.len() >= STREAMS_MAX {
-            self.evict();
+            self.evict(now_ms, slab);
         }
         self.strangers.remove(&key.exporter);
         let account = self.ledger.account(key.exporter.to_ip());
         if account.first_seen_ms.get() == 0 {
             account.first_seen_ms.set(now_ms);
         }
-        // Stands in the next record, so that a later start does not find the same hole again.
-        let mut carried_gap = 0;
-        if let Some(expected) = self.restored.take(&key).filter(|_| header.has_sequence()) {
-            let ahead = header.sequence.wrapping_sub(expected) as i32;
-            if (1..=JUMP_MAX).contains(&ahead) {
-                account.lost_in_crash.add(ahead as u64);
-                carried_gap = ahead as u32;
-            }
-        }
-        Ok(Stream { account, sequence: None, last_seen_ms: now_ms, slab_serial: 0, slab_index: 0, carried_gap })
+        // Stands in the next record, so that a later start does not find the same hole again; a jump back or far ahead is
+        // told too, but is a restart of the exporter and no loss.
+        let expected = self.restored.take(&key).filter(|_| header.has_sequence()).unwrap_or(header.sequence);
+        let ahead = header.sequence.wrapping_sub(expected) as i32;
+        let crash = if (1..=JUMP_MAX).contains(&ahead) { ahead as u64 } else { 0 };
+        Ok(Stream {
+            account,
+            sequence: None,
+            last_seen_ms: now_ms,
+            slab_serial: 0,
+            slab_index: 0,
+            carried_gap: ahead as u32,
+            carried_losses: Losses { gap: 0, crash },
+        })
     }
 
     /// Drops the streams that were idle longest.
-    fn evict(&mut self) {
+    fn evict(&mut self, now_ms: i64, slab: &mut Slab) {
         let mut seen: Vec<i64> = self.streams.values().map(|stream| stream.last_seen_ms).collect();
         let (_, cutoff, _) = seen.select_nth_unstable(STREAMS_EVICTED);
         let (cutoff, mut left) = (*cutoff, STREAMS_EVICTED);
-        self.streams.retain(|_, stream| {
+        self.streams.retain(|key, stream| {
             let goes = stream.last_seen_ms <= cutoff && left > 0;
             if goes {
                 left -= 1;
-                stream.finish();
+                stream.finish(*key, now_ms, (slab, self.slab_serial));
             }
             !goes
         });
@@ -289,13 +313,10 @@ impl Stream {
         datagram: &[u8],
         (slab, slab_serial): (&mut Slab, u64),
     ) -> u16 {
+        let known = self.known_before(header);
         let step = self.observe(header, received_at_ms);
         let (records, used_bytes) = self.account_for(header, datagram.len(), received_at_ms);
-        if self.slab_serial != slab_serial {
-            self.slab_serial = slab_serial;
-            self.slab_index = slab.add_stream(self.begin_progress(key, header));
-        }
-        slab.touch(received_at_ms);
+        self.enter(key, known, received_at_ms, (slab, slab_serial));
         if let Some(entry) = slab.streams_mut().get_mut(self.slab_index as usize) {
             let progress = &mut entry.progress;
             progress.next_sequence = self.sequence.as_ref().map_or(0, Sequence::next);
@@ -303,6 +324,7 @@ impl Stream {
             progress.gap = progress.gap.wrapping_add(step.gap);
             progress.datagrams += 1;
             progress.flows += u32::from(records);
+            entry.losses.gap += step.lost;
         }
         if records > 0 {
             let frame = Frame { offset: 0, stream: self.slab_index, header: *header, records, received_at_ms };
@@ -323,7 +345,6 @@ impl Stream {
         let before = sequence.numbering();
         let step = sequence.observe(header, now_ms);
         if step != (Step { units: step.units, ..Step::default() }) {
-            self.account.sequence_gap.add(step.lost);
             self.account.reordered.add(u64::from(step.reordered));
             self.account.restarts.add(u64::from(step.restarted));
         }
@@ -355,26 +376,61 @@ impl Stream {
         (records, used_bytes)
     }
 
-    fn begin_progress(&mut self, key: StreamKey, header: &Header) -> SlabStream {
-        let progress = StreamProgress {
-            exporter: key.exporter,
-            source_port: key.source_port,
-            version: key.version,
-            source_id: key.source_id,
-            has_sequence: header.has_sequence(),
-            first_sequence: header.sequence,
-            next_sequence: 0,
-            sequence_units: 0,
-            gap: std::mem::take(&mut self.carried_gap),
-            datagrams: 0,
-            flows: 0,
-        };
-        SlabStream { progress, account: self.account.clone() }
+    /// The number up to which everything was told, but for open holes, before this datagram.
+    fn known_before(&self, header: &Header) -> Option<u32> {
+        let known = |sequence: &Sequence| sequence.next().wrapping_sub(sequence.open_units());
+        header.has_sequence().then(|| self.sequence.as_ref().map_or(header.sequence, known))
     }
 
-    fn finish(&mut self) {
-        if let Some(sequence) = &mut self.sequence {
-            self.account.sequence_gap.add(sequence.finish());
+    /// Enters the stream into the slab unless it is there, and what it carries into its progress. `known` is the number up
+    /// to which everything was told or is carried; `None` for versions without numbers.
+    fn enter(&mut self, key: StreamKey, known: Option<u32>, now_ms: i64, (slab, slab_serial): (&mut Slab, u64)) {
+        slab.touch(now_ms);
+        if self.slab_serial != slab_serial {
+            self.slab_serial = slab_serial;
+            let progress = StreamProgress {
+                exporter: key.exporter,
+                source_port: key.source_port,
+                version: key.version,
+                source_id: key.source_id,
+                has_sequence: known.is_some(),
+                first_sequence: known.unwrap_or(0).wrapping_sub(self.carried_gap),
+                next_sequence: known.unwrap_or(0),
+                sequence_units: 0,
+                gap: 0,
+                datagrams: 0,
+                flows: 0,
+            };
+            self.slab_index =
+                slab.add_stream(SlabStream { progress, losses: Losses::default(), account: self.account.clone() });
+        }
+        if let Some(entry) = slab.streams_mut().get_mut(self.slab_index as usize) {
+            entry.progress.gap = entry.progress.gap.wrapping_add(std::mem::take(&mut self.carried_gap));
+            entry.losses += std::mem::take(&mut self.carried_losses);
+        }
+    }
+
+    /// Puts what it carries into the slab, without a datagram.
+    fn tell(&mut self, key: StreamKey, now_ms: i64, slab: (&mut Slab, u64)) {
+        let known = self.sequence.as_ref().map(|sequence| sequence.next().wrapping_sub(sequence.open_units()));
+        self.enter(key, known, now_ms, slab);
+    }
+
+    fn carry(&mut self, lost: u64) {
+        self.carried_gap = self.carried_gap.wrapping_add(lost as u32);
+        self.carried_losses.gap += lost;
+    }
+
+    fn has_losses_to_tell(&self) -> bool {
+        self.carried_gap != 0 || self.sequence.as_ref().is_some_and(Sequence::has_holes)
+    }
+
+    /// Gives up its holes and tells the slab.
+    fn finish(&mut self, key: StreamKey, now_ms: i64, slab: (&mut Slab, u64)) {
+        if self.has_losses_to_tell() {
+            let lost = self.sequence.as_mut().map_or(0, Sequence::finish);
+            self.carry(lost);
+            self.tell(key, now_ms, slab);
         }
     }
 }

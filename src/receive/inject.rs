@@ -6,6 +6,7 @@ use crossbeam_channel::Receiver;
 use super::framer::{Framer, Reject};
 use super::slab::{Outlet, Receipt, Slab};
 use crate::flow::Addr;
+use crate::flow::time::now_ms;
 use crate::wire::{self, Header};
 
 /// Puts datagrams into the queue. Not shared between threads; streams of two injectors are followed apart.
@@ -83,7 +84,7 @@ impl Injector {
             Some(slab) => slab,
             None => self.slab.insert(self.outlet.pool.take().ok_or(Busy)?),
         };
-        self.framer.tick(received_at_ms);
+        self.framer.tick(received_at_ms, Some(slab));
         Ok(self.framer.push(slab, exporter, source_port, received_at_ms, datagram))
     }
 
@@ -117,7 +118,7 @@ impl Injector {
         let mut empty = self.reserve(body.len())?;
         let mut report =
             Ingested { accepted_datagrams: 0, accepted_flows: 0, rejected: Vec::new(), receipts: Vec::new() };
-        self.framer.tick(received_at_ms);
+        self.framer.tick(received_at_ms, self.slab.as_mut());
         let mut offset = 0;
         while offset < body.len() {
             let rest = &body[offset..];
@@ -198,12 +199,17 @@ fn first_length(rest: &[u8]) -> usize {
 
 impl Drop for Injector {
     fn drop(&mut self) {
+        if self.framer.has_losses_to_tell()
+            && let Some(mut slab) = self.slab.take().or_else(|| self.outlet.pool.take())
+        {
+            self.framer.finish(now_ms(), &mut slab);
+            self.slab = Some(slab);
+        }
         if self.flush().is_err()
             && let Some(slab) = self.slab.take()
         {
             self.framer.slab_dropped(&slab);
             self.outlet.pool.give(slab);
         }
-        self.framer.finish();
     }
 }

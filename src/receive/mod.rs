@@ -17,14 +17,16 @@ mod sequence;
 mod slab;
 mod socket;
 mod sys;
+mod untold;
 
 pub use config::{Config, DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_MIN, Protocol, SLAB_BYTES_MAX, SOCKETS_MAX};
 pub use framer::{Admission, Framer, Reject, Restored, STREAMS_MAX, StreamKey};
 pub use inject::{BodyReject, Busy, Ingested, Injector, Rejected};
 pub use receiver::{Receivers, StartError};
 pub use sequence::{Numbering, REORDER_HOLD_MS};
-pub use slab::{Frame, Pool, Receipt, Slab, SlabQueue, SlabStream, Taken};
+pub use slab::{Frame, Losses, Pool, Receipt, Slab, SlabQueue, SlabStream, Taken};
 pub use socket::{ListenError, SocketCounters};
+pub use untold::Untold;
 
 #[cfg(test)]
 mod tests;

@@ -196,12 +196,12 @@ impl Receiver {
                 }
             }
         }
+        self.framer.finish(now_ms(), &mut self.slab);
         self.hand_over();
-        self.framer.finish();
     }
 
     fn frame(&mut self, received: usize, now: i64) {
-        self.framer.tick(now);
+        self.framer.tick(now, Some(&mut self.slab));
         if received == 0 {
             return;
         }

@@ -39,13 +39,68 @@ pub struct Frame {
     pub received_at_ms: i64,
 }
 
-/// A stream that has datagrams in a slab.
+/// A stream that has datagrams in a slab, or losses to tell.
 #[derive(Clone, Debug)]
 pub struct SlabStream {
     /// Its progress; `flows` counts records before decoding.
     pub progress: StreamProgress,
+    /// What its progress says is lost. Booked in the account once the log holds the progress: a collector that dies before
+    /// finds the loss again at its next start, and counts it then.
+    pub losses: Losses,
     /// The exporter's account.
     pub account: Arc<Account>,
+}
+
+/// Sequence units that never arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// On the way.
+    pub gap: u64,
+    /// While no collector ran, or with the one before.
+    pub crash: u64,
+}
+
+impl SlabStream {
+    /// Books what its progress says is lost.
+    pub fn book_losses(&self) {
+        let Losses { gap, crash } = self.losses;
+        if self.losses != Losses::default() {
+            self.account.sequence_gap.add(gap);
+            self.account.lost_in_crash.add(crash);
+        }
+    }
+
+    /// What is left of it when its datagrams are dropped: their units become a gap in what the log is told next.
+    pub fn into_gap(mut self) -> Self {
+        let progress = &mut self.progress;
+        progress.gap = progress.gap.wrapping_add(std::mem::take(&mut progress.sequence_units));
+        (progress.datagrams, progress.flows) = (0, 0);
+        self
+    }
+
+    /// Whether both are of one stream.
+    pub fn is_of_stream(&self, other: &Self) -> bool {
+        let key = |p: &StreamProgress| (p.exporter, p.source_port, p.version, p.source_id);
+        key(&self.progress) == key(&other.progress)
+    }
+
+    /// Adds what another slab tells of the same stream.
+    pub fn merge(&mut self, other: &Self) {
+        let (mine, its) = (&mut self.progress, &other.progress);
+        mine.next_sequence = its.next_sequence;
+        mine.sequence_units = mine.sequence_units.wrapping_add(its.sequence_units);
+        mine.gap = mine.gap.wrapping_add(its.gap);
+        mine.datagrams += its.datagrams;
+        mine.flows += its.flows;
+        self.losses += other.losses;
+    }
+}
+
+impl std::ops::AddAssign for Losses {
+    fn add_assign(&mut self, other: Self) {
+        self.gap += other.gap;
+        self.crash += other.crash;
+    }
 }
 
 /// What became of a slab that somebody waits for.
@@ -77,7 +132,7 @@ impl Slab {
         &self.frames
     }
 
-    /// The streams of its datagrams.
+    /// The streams of its datagrams, and those with losses to tell.
     pub fn streams(&self) -> &[SlabStream] {
         &self.streams
     }

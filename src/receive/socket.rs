@@ -6,13 +6,15 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 use super::{Config, procfs, sys};
 use crate::telemetry::{Counter, Exposition};
 
 /// How long a receiver waits for a datagram before it looks whether its slab is due or the process ends.
 pub const RECEIVE_TIMEOUT: Duration = Duration::from_millis(50);
+/// The classic BPF instruction `ret #0`: the socket takes nothing.
+const RETURN: u16 = 0x06;
 
 /// A listener could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -53,11 +55,13 @@ pub struct SocketCounters {
     pub errors: Counter,
     kernel_drops: Counter,
     kernel_drops_seen: AtomicU32,
+    /// The kernel's count when the socket began to take datagrams.
+    kernel_drops_before: u64,
     inode: Option<u64>,
 }
 
-/// Opens every socket of the configuration, all bound before the first is read: sockets that join a reuse group later
-/// would move streams between receivers.
+/// Opens every socket of the configuration. They take nothing before all are bound: a socket that joins its group later
+/// moves streams between receivers, and a stream that two of them follow would be counted wrong.
 ///
 /// # Errors
 /// The first address that could not be opened.
@@ -72,7 +76,23 @@ pub fn open_all(config: &Config) -> Result<Vec<Listener>, ListenError> {
             listeners.push(listener);
         }
     }
+    listeners.iter_mut().for_each(Listener::begin);
     Ok(listeners)
+}
+
+impl Listener {
+    /// From now on the socket takes datagrams.
+    fn begin(&mut self) {
+        if let Err(error) = SockRef::from(&self.socket).detach_filter()
+            && error.raw_os_error() != Some(libc::ENOENT)
+        {
+            tracing::warn!("udp/{}: its filter cannot be taken away: {error}", self.counters.address);
+        }
+        // What came before counts as a time without a collector, not as drops of this socket.
+        let drops = self.counters.inode.and_then(procfs::drops_of).unwrap_or(0);
+        self.counters.kernel_drops_before = drops;
+        self.counters.kernel_drops_seen = AtomicU32::new(drops as u32);
+    }
 }
 
 fn open(config: &Config, address: SocketAddr, index: usize) -> io::Result<Listener> {
@@ -100,6 +120,9 @@ fn open(config: &Config, address: SocketAddr, index: usize) -> io::Result<Listen
         );
     }
     sys::enable_drop_count(socket.as_fd())?;
+    if let Err(error) = socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]) {
+        tracing::debug!("udp/{address}: takes datagrams before all sockets are bound: {error}");
+    }
     socket.bind(&address.into())?;
     let socket = UdpSocket::from(socket);
     let counters = SocketCounters {
@@ -112,6 +135,7 @@ fn open(config: &Config, address: SocketAddr, index: usize) -> io::Result<Listen
         errors: Counter::default(),
         kernel_drops: Counter::default(),
         kernel_drops_seen: AtomicU32::new(0),
+        kernel_drops_before: 0,
         inode: procfs::inode_of(socket.as_raw_fd()),
     };
     Ok(Listener { socket, counters })
@@ -138,7 +162,7 @@ impl SocketCounters {
     /// `/proc/net/udp` says, whichever is more; the former is told only with the next datagram, the latter wraps.
     pub fn kernel_drops(&self) -> u64 {
         let told = self.inode.and_then(procfs::drops_of).unwrap_or(0);
-        told.max(self.kernel_drops.get())
+        told.saturating_sub(self.kernel_drops_before).max(self.kernel_drops.get())
     }
 
     /// Adds its figures to a scrape.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use proptest::prelude::*;
 
+use super::sequence::REORDER_HOLD_MS;
 use super::*;
 use crate::flow::Addr;
 use crate::telemetry::ledger::{Account, Ledger};
@@ -177,7 +178,7 @@ fn only_allowed_exporters_and_accepted_versions_pass_and_reloads_are_live() {
     let mut framer = Framer::new(ledger.clone(), admission.clone(), Arc::default());
     let mut slab = Pool::new(1, 1 << 16).take().unwrap();
     let mut push = |exporter: &str, datagram: &[u8]| {
-        framer.tick(1);
+        framer.tick(1, Some(&mut slab));
         framer.push(&mut slab, exporter.parse().unwrap(), 9, 1, datagram)
     };
     let v9 = [0, 9, 0, 1, 0, 0, 0, 0];
@@ -225,9 +226,31 @@ fn the_gap_after_a_restart_of_the_collector_is_lost_in_crash() {
     for sequence in [160, 190] {
         assert_eq!(framer.push(&mut slab, key.exporter, 9, 1, &v5(sequence, 30)), Ok(30));
     }
-    framer.finish();
+    framer.finish(1, &mut slab);
     let account = account(&ledger, "10.0.0.1");
+    assert_eq!(account.lost_in_crash.get(), 0, "not before the log says so too");
+    slab.streams().iter().for_each(SlabStream::book_losses);
     assert_eq!((account.lost_in_crash.get(), account.sequence_gap.get()), (60, 0));
+    let progress = &slab.streams()[0].progress;
+    assert_eq!((progress.first_sequence, progress.gap, progress.sequence_units), (100, 60, 60));
+}
+
+#[test]
+fn a_hole_is_told_to_the_log_once_it_is_given_up_even_if_nothing_follows() {
+    let ledger = Arc::new(Ledger::default());
+    let mut framer = framer(&ledger, &[], &Protocol::ALL, Restored::default());
+    let mut slab = Pool::new(1, 1 << 16).take().unwrap();
+    for sequence in [0, 90] {
+        framer.push(&mut slab, "10.0.0.1".parse().unwrap(), 9, 1, &v5(sequence, 30)).unwrap();
+    }
+    assert_eq!(slab.streams()[0].progress.gap, 0);
+    slab.clear();
+    framer.slab_sent();
+    framer.tick(2 + REORDER_HOLD_MS, Some(&mut slab));
+    slab.streams().iter().for_each(SlabStream::book_losses);
+    assert_eq!(account(&ledger, "10.0.0.1").sequence_gap.get(), 60);
+    let progress = &slab.streams()[0].progress;
+    assert_eq!((progress.first_sequence, progress.gap, progress.datagrams), (60, 60, 0));
 }
 
 #[test]
@@ -291,10 +314,10 @@ proptest! {
         let mut framer = framer(&ledger, &["0.0.0.0/31"], &Protocol::ALL, Restored::default());
         let mut slab = Pool::new(1, 1 << 20).take().unwrap();
         for (now, (exporter, port, bytes)) in datagrams.iter().enumerate() {
-            framer.tick(now as i64);
+            framer.tick(now as i64, Some(&mut slab));
             let _ = framer.push(&mut slab, Addr::v4(*exporter), *port, now as i64, bytes);
         }
-        framer.finish();
+        framer.finish(datagrams.len() as i64, &mut slab);
         let (mut datagrams_in, mut flows_in) = (0, 0);
         for exporter in [IpAddr::from([0, 0, 0, 0]), IpAddr::from([0, 0, 0, 1]), "::".parse().unwrap()] {
             let streams = slab.streams().iter().filter(|s| s.progress.exporter == Addr::from(exporter));
@@ -316,6 +339,10 @@ proptest! {
             let p = &stream.progress;
             if p.has_sequence && p.datagrams == 1 {
                 prop_assert_eq!(p.first_sequence.wrapping_add(p.sequence_units), p.next_sequence);
+            }
+            if p.has_sequence {
+                let told = p.sequence_units.wrapping_add(p.gap);
+                prop_assert_eq!(p.first_sequence.wrapping_add(told), p.next_sequence, "no hole is open at the end");
             }
         }
     }

@@ -65,8 +65,8 @@ impl Direction {
 
 /// Progress of one export stream within one batch. A stream is (exporter, source port, version, engine or source id).
 ///
-/// The flows that a crash took are what is missing between batches:
-/// `(last next_sequence - first first_sequence) - sum(sequence_units) - sum(gap)`, in wrapping 32-bit arithmetic.
+/// The flows that a crash took are those between what the batches tell and the next datagram: its number is
+/// `first_sequence` of the stream's first batch + the sum of `sequence_units` and `gap` of all, in wrapping 32-bit arithmetic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamProgress {
     /// The exporter's address.
@@ -79,13 +79,15 @@ pub struct StreamProgress {
     pub source_id: u32,
     /// Whether the protocol numbers its exports (v1 does not: then the sequence fields are 0).
     pub has_sequence: bool,
-    /// Sequence number of the earliest datagram in this batch.
+    /// Sequence number up to which the batches before tell everything: that of this batch's first datagram, unless `gap` or
+    /// open holes precede it.
     pub first_sequence: u32,
     /// Sequence number expected after the latest datagram in this batch.
     pub next_sequence: u32,
     /// Sequence units (flows for v5) that this batch's datagrams cover.
     pub sequence_units: u32,
-    /// Sequence units found missing before this batch's datagrams, already counted as sequence gaps.
+    /// Sequence units that are told although no datagram here covers them, wrapping: lost and counted as such, dropped and
+    /// counted, or jumped over by an exporter's restart.
     pub gap: u32,
     /// Datagrams of this stream in this batch.
     pub datagrams: u32,
