@@ -27,6 +27,7 @@ pub const KEYS: &[&str] = &[
     "retention_aggregate_months",
     "chunk_interval_hours",
     "statement_timeout_s",
+    "connections",
 ];
 
 /// A `[[sink]]` table of kind `postgres`.
@@ -37,6 +38,9 @@ pub const SAMPLE_TIMESCALEDB: &str = include_str!("../sample-timescaledb.toml");
 
 /// Bytes that this sink may hold: one group's encoding buffer, connections, and the groups of one query.
 const MEMORY_BYTES_MAX: u64 = 128 << 20;
+
+/// Most connections that write: each holds an encoding buffer, and a server has more to do than this.
+const CONNECTIONS_MAX: i64 = 8;
 
 /// How the connection is protected, as libpq names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +112,8 @@ pub struct Config {
     pub chunk_interval_hours: u32,
     /// How long one statement of the writer may take.
     pub statement_timeout: Duration,
+    /// Connections that write side by side.
+    pub connections: usize,
 }
 
 impl Config {
@@ -129,6 +135,7 @@ impl Config {
             retention: Retention::default(),
             chunk_interval_hours: 24,
             statement_timeout: Duration::from_secs(300),
+            connections: 1,
         }
     }
 
@@ -232,6 +239,7 @@ fn set(config: &mut Config, key: &str, value: &toml::Value, base: &Path) -> Resu
         "retention_aggregate_months" => config.retention.aggregate_months = number(1..=1_200)? as u32,
         "chunk_interval_hours" => config.chunk_interval_hours = number(1..=8_760)? as u32,
         "statement_timeout_s" => config.statement_timeout = Duration::from_secs(number(1..=86_400)? as u64),
+        "connections" => config.connections = number(1..=CONNECTIONS_MAX)? as usize,
         _ => return Err(format!("a sink of this kind has {}", KEYS.join(", "))),
     }
     Ok(())

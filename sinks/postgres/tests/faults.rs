@@ -58,6 +58,44 @@ fn connections_cut_anywhere_lose_and_double_nothing() {
 }
 
 #[test]
+fn several_connections_lose_and_double_nothing() {
+    let Some(server) = started() else { return };
+    let log = Log::new(60_000);
+    let proxy = Proxy::start(server.port);
+    let mut config = server::config(&format!("postgres://rgz@127.0.0.1:{}/flows", proxy.port));
+    config.connections = 3;
+    let mut deliverer = Deliverer::new(&config, &log);
+    assert!(deliverer.step(1), "the first group makes the tables");
+    let mut client = server.client("flows");
+    let mut random = 0xc0de_u64;
+    let mut half_done = 0;
+    for round in 0..24 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let cut = if round % 6 == 5 { Cut::Commit } else { Cut::After(1 + (random >> 33) as usize % 2_000_000) };
+        *proxy.cut.lock().unwrap() = cut;
+        deliverer.reopen();
+        // Never the same groups twice.
+        let well = deliverer.step(18 + round % 5);
+        half_done += usize::from(!well && ranges(&mut client) > 0);
+        if deliverer.done() {
+            break;
+        }
+    }
+    assert!(half_done > 0, "no cut left a part of a group stored: {:?}", deliverer.errors);
+    *proxy.cut.lock().unwrap() = Cut::Never;
+    // What several connections left is finished by one.
+    let single = sink_postgres::Config { connections: 1, ..config.clone() };
+    let mut deliverer = Deliverer::new(&single, &log);
+    deliverer.finish();
+    log.assert_stored(&mut client);
+    assert_eq!(ranges(&mut client), 0, "the cursor takes the ranges with it");
+}
+
+fn ranges(client: &mut postgres::Client) -> i64 {
+    client.query_one("SELECT count(*) FROM netflow.cursor_ranges", &[]).unwrap().get(0)
+}
+
+#[test]
 fn a_crash_in_the_middle_of_a_copy_loses_and_doubles_nothing() {
     let Some(mut server) = started() else { return };
     let log = Log::new(40_000);

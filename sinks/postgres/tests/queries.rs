@@ -139,16 +139,23 @@ fn what_is_too_old_is_neither_stored_nor_kept() {
 #[test]
 fn a_row_that_the_server_refuses_is_set_aside_alone() {
     let Some(server) = Server::start() else { return };
-    server.database("flows");
-    let log = Log::new(3_000);
-    let config = server::config(&server.url("flows"));
+    for connections in [1, 3] {
+        let name = format!("flows{connections}");
+        server.database(&name);
+        refused_rows_are_set_aside(&server, &name, connections);
+    }
+}
+
+fn refused_rows_are_set_aside(server: &Server, database: &str, connections: usize) {
+    let log = Log::new(12_000);
+    let config = sink_postgres::Config { connections, ..server::config(&server.url(database)) };
     let mut deliverer = Deliverer::new(&config, &log);
     assert!(deliverer.step(0), "opening makes the tables");
-    let mut client = server.client("flows");
+    let mut client = server.client(database);
     // An operator's own constraint, which a handful of the flows violate.
-    client.batch_execute("ALTER TABLE flows ADD CONSTRAINT odd CHECK (bytes % 211 <> 0)").unwrap();
+    client.batch_execute("ALTER TABLE flows ADD CONSTRAINT odd CHECK (bytes % 1009 <> 0)").unwrap();
     deliverer.finish();
-    let refused = log.count_flows(|batch, row| batch.bytes.value_or_default(row) % 211 == 0);
+    let refused = log.count_flows(|batch, row| batch.bytes.value_or_default(row) % 1009 == 0);
     assert!(refused > 0);
     assert_eq!(deliverer.set_aside.len(), refused);
     assert!(deliverer.set_aside.iter().all(|(_, _, reason)| reason.contains("odd")), "{:?}", deliverer.set_aside);

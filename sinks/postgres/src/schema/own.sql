@@ -14,3 +14,12 @@ CREATE TABLE IF NOT EXISTS netflow.cursors (
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (target, log_id)
 );
+
+-- Above the cursor: ranges of positions, both ends included, that one of several connections has stored.
+CREATE TABLE IF NOT EXISTS netflow.cursor_ranges (
+    target text NOT NULL,
+    log_id uuid NOT NULL,
+    first  bigint NOT NULL,
+    last   bigint NOT NULL,
+    PRIMARY KEY (target, log_id, first)
+);

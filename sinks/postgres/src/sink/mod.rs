@@ -1,23 +1,27 @@
-//! Writing: one group, one transaction, cursor included.
+//! Writing: one group, one transaction, cursor included; or, on several connections, one transaction a part of the group, each
+//! with the range of positions that it holds, and the cursor after all of them.
 
+mod parts;
+mod pulled;
 mod reject;
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
 use postgres::{Client, Transaction};
-use sink_api::rollup::{Keep, Record, RollupRows};
+use sink_api::rollup::RollupRows;
 use sink_api::sink::{Group, SinkCounters};
 use sink_api::time::DAY_MS;
-use sink_api::{Entry, Field, FlowBatch, Sink, SinkContext, SinkError, Uuid};
+use sink_api::{Field, Sink, SinkContext, SinkError, Uuid};
 
 use crate::columns::flow_fields;
 use crate::config::Config;
 use crate::connect::{chain, connect, sink_error};
-use crate::encode::{HEADER, Rows, TRAILER, unstorable};
+use crate::encode::{HEADER, Rows, TRAILER};
 use crate::schema::{self, Layout, Partitions, Table};
+use parts::Ranges;
+use pulled::{FlowRows, Pulled};
 
 /// Bytes that are encoded before they are handed to the connection: measured best between 64 and 256 KiB.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -32,37 +36,98 @@ const RETAIN_EVERY_MS: i64 = 10 * 60 * 1000;
 pub struct PostgresSink {
     config: Config,
     context: SinkContext,
-    client: Client,
+    /// The first writes groups that are not divided, moves the cursor, and keeps house.
+    connections: Vec<Connection>,
     layout: Layout,
     partitions: Partitions,
-    flows: Table,
-    fields: Vec<Field>,
-    rollups: BTreeMap<String, Table>,
+    tables: Tables,
+    /// Positions above the cursor that are stored already.
+    stored: Ranges,
     next_retain_ms: i64,
     expired_flows: u64,
-    /// Encoding buffer, kept between groups.
+}
+
+/// A connection with its encoding buffer, kept between groups.
+struct Connection {
+    client: Client,
     buffer: Vec<u8>,
 }
 
-/// What a group brings.
-#[derive(Default)]
-struct Pulled {
-    flows: Vec<FlowRows>,
-    sums: Vec<(Arc<sink_api::RollupSums>, usize, Vec<u32>)>,
-    last: Option<u64>,
-    expired: u64,
+impl Connection {
+    fn new(config: &Config) -> Result<Self, SinkError> {
+        Ok(Self { client: session(config)?, buffer: Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4) })
+    }
 }
 
-/// Flows of one entry, with the rows that are stored.
-struct FlowRows {
-    entry: Entry,
-    batch: Arc<FlowBatch>,
-    rows: Vec<u32>,
+/// Where rows go.
+struct Tables {
+    flows: Table,
+    fields: Vec<Field>,
+    rollups: BTreeMap<String, Table>,
 }
 
-impl FlowRows {
-    fn batch(&self) -> &FlowBatch {
-        &self.batch
+/// What a transaction says about positions.
+#[derive(Clone, Copy)]
+enum Mark {
+    /// Everything up to here is stored.
+    UpTo(u64),
+    /// These, both included, are stored.
+    Range(u64, u64),
+}
+
+/// Which log's cursor of which place.
+#[derive(Clone)]
+struct Place {
+    target: String,
+    log_id: String,
+}
+
+impl Place {
+    fn of(config: &Config, context: &SinkContext) -> Self {
+        Self { target: config.target(), log_id: Uuid::from_bytes(context.log_id.0).to_string() }
+    }
+
+    /// Ends what earlier connections of this log have under way here, so that what is read next is all there will be: a
+    /// COMMIT that reached the server before its connection was lost may still be done after we are connected again.
+    fn fence(&self, client: &mut Client) -> Result<(), SinkError> {
+        let failed = |e: postgres::Error| sink_error("fence", &e);
+        let ours = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 \
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+                    AND (classid::bigint << 32) | objid::bigint = hashtextextended($1, 0) AND pid <> pg_backend_pid()";
+        client.query(ours, &[&self.lock_name()]).map_err(failed)?;
+        let mut tx = client.transaction().map_err(failed)?;
+        tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&self.lock_name()]).map_err(failed)?;
+        tx.commit().map_err(failed)
+    }
+
+    /// Held, shared, by every transaction that writes.
+    fn hold(&self, tx: &mut Transaction<'_>) -> Result<(), SinkError> {
+        let sql = "SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))";
+        tx.execute(sql, &[&self.lock_name()]).map(drop).map_err(|e| sink_error("fence", &e))
+    }
+
+    fn lock_name(&self) -> String {
+        format!("rgz-netflow {} {}", self.target, self.log_id)
+    }
+
+    fn mark(&self, tx: &mut Transaction<'_>, mark: Mark) -> Result<(), SinkError> {
+        let failed = |e: postgres::Error| sink_error("cursor", &e);
+        match mark {
+            Mark::UpTo(last) => {
+                let upsert = "INSERT INTO netflow.cursors (target, log_id, position) VALUES ($1, $2::text::uuid, $3) \
+                              ON CONFLICT (target, log_id) DO UPDATE SET position = excluded.position, updated_at = now()";
+                tx.execute(upsert, &[&self.target, &self.log_id, &(last as i64)]).map_err(failed)?;
+                let done =
+                    "DELETE FROM netflow.cursor_ranges WHERE target = $1 AND log_id = $2::text::uuid AND last <= $3";
+                tx.execute(done, &[&self.target, &self.log_id, &(last as i64)]).map_err(failed)?;
+            }
+            Mark::Range(first, last) => {
+                let insert = "INSERT INTO netflow.cursor_ranges (target, log_id, first, last) \
+                              VALUES ($1, $2::text::uuid, $3, $4)";
+                tx.execute(insert, &[&self.target, &self.log_id, &(first as i64), &(last as i64)]).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -81,83 +146,28 @@ impl PostgresSink {
     /// # Errors
     /// As the contract says.
     pub fn open(config: &Config, context: &SinkContext) -> Result<Self, SinkError> {
-        let mut client = session(config)?;
-        let layout = schema::prepare(&mut client, config, &context.rollups)?;
+        let mut first = Connection::new(config)?;
+        let place = Place::of(config, context);
+        place.fence(&mut first.client)?;
+        let layout = schema::prepare(&mut first.client, config, &context.rollups)?;
         let rollups = context.rollups.iter().map(|def| (def.name.to_string(), Table::rollup(config, def)));
+        let tables = Tables { flows: Table::flows(config), fields: flow_fields(), rollups: rollups.collect() };
+        let mut connections = vec![first];
+        for _ in 1..config.connections {
+            connections.push(Connection::new(config)?);
+        }
+        let stored = Ranges::read(&mut connections[0].client, &place)?;
         Ok(Self {
-            flows: Table::flows(config),
-            fields: flow_fields(),
-            rollups: rollups.collect(),
             config: config.clone(),
             context: context.clone(),
-            client,
+            connections,
             layout,
             partitions: Partitions::default(),
+            tables,
+            stored,
             next_retain_ms: i64::MIN,
             expired_flows: 0,
-            buffer: Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4),
         })
-    }
-
-    fn log_id(&self) -> Uuid {
-        Uuid::from_bytes(self.context.log_id.0)
-    }
-
-    /// Takes all entries of a group: they share their batches with the log, so that costs no copy.
-    fn pull(&self, group: &mut dyn Group) -> Result<Pulled, SinkError> {
-        let mut pulled = Pulled::default();
-        let now_ms = (self.context.clock)();
-        while let Some(entry) = group.next()? {
-            pulled.last = Some(entry.position);
-            match &entry.record {
-                Record::Flows(batch) => {
-                    let batch = Arc::clone(batch);
-                    let rows = self.storable(&entry, &batch, now_ms, group, &mut pulled.expired);
-                    pulled.flows.push(FlowRows { entry, batch, rows });
-                }
-                Record::Sums(sums) => {
-                    for (index, rollup) in sums.rows.iter().enumerate() {
-                        if let Some(table) = self.rollups.get(&*rollup.rollup) {
-                            let kept = self.kept(table.keep, now_ms);
-                            let rows =
-                                (0..rollup.len() as u32).filter(|row| kept.contains(&rollup.bucket[*row as usize]));
-                            pulled.sums.push((Arc::clone(sums), index, rows.collect()));
-                        }
-                    }
-                }
-            }
-        }
-        Ok(pulled)
-    }
-
-    /// Times whose rows are stored. Rollups keep the whole bucket in which the retention ends.
-    fn kept(&self, keep: Keep, now_ms: i64) -> std::ops::Range<i64> {
-        schema::cutoff_ms(&self.config, keep, now_ms).saturating_sub(match keep {
-            Keep::Detail => 0,
-            Keep::Aggregate => schema::width_ms(keep),
-        })..now_ms.saturating_add(FUTURE_MS_MAX)
-    }
-
-    fn storable(
-        &self,
-        entry: &Entry,
-        batch: &FlowBatch,
-        now_ms: i64,
-        group: &mut dyn Group,
-        expired: &mut u64,
-    ) -> Vec<u32> {
-        let kept = self.kept(Keep::Detail, now_ms);
-        let mut rows = Vec::with_capacity(batch.len());
-        for (row, time) in batch.time.values().iter().enumerate() {
-            if !kept.contains(time) {
-                *expired += 1;
-            } else if let Some(reason) = unstorable(batch, row) {
-                group.set_aside(entry, row, reason);
-            } else {
-                rows.push(row as u32);
-            }
-        }
-        rows
     }
 
     /// Makes the partitions that the rows need.
@@ -165,16 +175,15 @@ impl PostgresSink {
         if self.layout != Layout::Native {
             return Ok(());
         }
-        let (client, config) = (&mut self.client, &self.config);
+        let (client, config) = (&mut self.connections[0].client, &self.config);
         let times = pulled.flows.iter().flat_map(|part| {
             let times = part.batch.time.values();
             part.rows.iter().map(move |row| times[*row as usize])
         });
-        self.partitions.ensure(client, config, &self.flows, times)?;
-        for (sums, index, rows) in &pulled.sums {
-            let rollup = &sums.rows[*index];
-            if let Some(table) = self.rollups.get(&*rollup.rollup) {
-                let times = rows.iter().map(|row| rollup.bucket[*row as usize]);
+        self.partitions.ensure(client, config, &self.tables.flows, times)?;
+        for sums in &pulled.sums {
+            if let Some(table) = self.tables.rollups.get(&*sums.rollup().rollup) {
+                let times = sums.rows.iter().map(|row| sums.rollup().bucket[*row as usize]);
                 self.partitions.ensure(client, config, table, times)?;
             }
         }
@@ -189,7 +198,7 @@ impl PostgresSink {
         group: &mut dyn Group,
         reason: String,
     ) -> Result<(), SinkError> {
-        let rejected = reject::find(&self.config, &self.flows, &pulled.flows)?;
+        let rejected = reject::find(&self.config, &self.tables.flows, &pulled.flows)?;
         if rejected.is_empty() {
             // It is a rollup's row that is refused: those are not ours to drop.
             return Err(SinkError::Reject(reason));
@@ -197,33 +206,52 @@ impl PostgresSink {
         for (batch, row, _) in &rejected {
             pulled.flows[*batch].rows.retain(|kept| kept != row);
         }
-        self.client = session(&self.config)?;
-        self.commit(pulled, last)?;
+        // A failed COPY leaves its connection unusable.
+        for connection in &mut self.connections {
+            *connection = Connection::new(&self.config)?;
+        }
+        let place = Place::of(&self.config, &self.context);
+        commit(&mut self.connections[0], &self.tables, &place, pulled, Mark::UpTo(last))?;
         for (batch, row, reason) in &rejected {
             group.set_aside(&pulled.flows[*batch].entry, *row as usize, reason);
         }
         Ok(())
     }
 
-    fn commit(&mut self, pulled: &Pulled, last: u64) -> Result<(), SinkError> {
-        let log_id = self.log_id();
-        let target = self.config.target();
-        let mut tx = self.client.transaction().map_err(|e| sink_error("begin", &e))?;
-        let flows = pulled.flows.iter().map(|part| (Rows::of_flows(part.batch(), &self.fields), part.rows.as_slice()));
-        copy(&mut tx, &self.flows, flows, &mut self.buffer)?;
-        for (name, table) in &self.rollups {
-            let of_table = pulled.sums.iter().filter_map(|(sums, index, rows)| {
-                let rollup: &RollupRows = &sums.rows[*index];
-                let has_cut = table.columns.iter().any(|column| column.name == "cut_bytes");
-                (*rollup.rollup == **name).then(|| (Rows::of_rollup(rollup, has_cut), rows.as_slice()))
-            });
-            copy(&mut tx, table, of_table, &mut self.buffer)?;
+    /// Stores what was pulled, on several connections where that is worth it. What is left in `pulled` after an error of
+    /// kind `Reject` is not stored.
+    fn commit_all(&mut self, pulled: &mut Pulled, last: u64) -> Result<(), SinkError> {
+        let place = Place::of(&self.config, &self.context);
+        if self.connections.len() > 1 {
+            parts::commit(&mut self.connections, &self.tables, &place, pulled)?;
         }
-        let upsert = "INSERT INTO netflow.cursors (target, log_id, position) VALUES ($1, $2::text::uuid, $3) \
-                      ON CONFLICT (target, log_id) DO UPDATE SET position = excluded.position, updated_at = now()";
-        tx.execute(upsert, &[&target, &log_id.to_string(), &(last as i64)]).map_err(|e| sink_error("cursor", &e))?;
-        tx.commit().map_err(|e| sink_error("commit", &e))
+        commit(&mut self.connections[0], &self.tables, &place, pulled, Mark::UpTo(last))
     }
+}
+
+/// One transaction: rows of every table, and what it says about positions.
+fn commit(
+    connection: &mut Connection,
+    tables: &Tables,
+    place: &Place,
+    pulled: &Pulled,
+    mark: Mark,
+) -> Result<(), SinkError> {
+    let buffer = &mut connection.buffer;
+    let mut tx = connection.client.transaction().map_err(|e| sink_error("begin", &e))?;
+    place.hold(&mut tx)?;
+    let flows = pulled.flows.iter().map(|part| (Rows::of_flows(part.batch(), &tables.fields), part.rows.as_slice()));
+    copy(&mut tx, &tables.flows, flows, buffer)?;
+    for (name, table) in &tables.rollups {
+        let of_table = pulled.sums.iter().filter_map(|sums| {
+            let rollup: &RollupRows = sums.rollup();
+            let has_cut = table.columns.iter().any(|column| column.name == "cut_bytes");
+            (*rollup.rollup == **name).then(|| (Rows::of_rollup(rollup, has_cut), sums.rows.as_slice()))
+        });
+        copy(&mut tx, table, of_table, buffer)?;
+    }
+    place.mark(&mut tx, mark)?;
+    tx.commit().map_err(|e| sink_error("commit", &e))
 }
 
 /// Sends rows into a table by one COPY; no rows, no COPY.
@@ -266,10 +294,9 @@ fn copy_error(what: &str, error: &std::io::Error) -> SinkError {
 impl Sink for PostgresSink {
     fn cursor(&mut self) -> Result<Option<u64>, SinkError> {
         let sql = "SELECT position FROM netflow.cursors WHERE target = $1 AND log_id = $2::text::uuid";
-        let row = self
-            .client
-            .query_opt(sql, &[&self.config.target(), &self.log_id().to_string()])
-            .map_err(|e| sink_error("cursor", &e))?;
+        let place = Place::of(&self.config, &self.context);
+        let client = &mut self.connections[0].client;
+        let row = client.query_opt(sql, &[&place.target, &place.log_id]).map_err(|e| sink_error("cursor", &e))?;
         Ok(row.map(|row| row.get::<_, i64>(0) as u64))
     }
 
@@ -277,10 +304,11 @@ impl Sink for PostgresSink {
         let mut pulled = self.pull(group)?;
         let Some(last) = pulled.last else { return Ok(()) };
         self.make_room(&pulled)?;
-        match self.commit(&pulled, last) {
+        match self.commit_all(&mut pulled, last) {
             Err(SinkError::Reject(reason)) => self.commit_others(&mut pulled, last, group, reason)?,
             other => other?,
         }
+        self.stored.forget_up_to(last);
         self.expired_flows += pulled.expired;
         Ok(())
     }
@@ -290,9 +318,10 @@ impl Sink for PostgresSink {
         if now_ms < self.next_retain_ms || self.layout == (Layout::Hypertables { policies: true }) {
             return Ok(());
         }
-        let mut tables: Vec<Table> = self.rollups.values().cloned().collect();
-        tables.push(self.flows.clone());
-        if schema::retain(&mut self.client, &self.config, self.layout, &tables, now_ms)? > 0 {
+        let mut tables: Vec<Table> = self.tables.rollups.values().cloned().collect();
+        tables.push(self.tables.flows.clone());
+        let client = &mut self.connections[0].client;
+        if schema::retain(client, &self.config, self.layout, &tables, now_ms)? > 0 {
             self.partitions = Partitions::default();
         }
         self.next_retain_ms = now_ms.saturating_add(RETAIN_EVERY_MS);
@@ -300,7 +329,8 @@ impl Sink for PostgresSink {
     }
 
     fn close(self: Box<Self>, _: Duration) -> Result<(), SinkError> {
-        self.client.close().map_err(|e| sink_error("close", &e))
+        let closed = self.connections.into_iter().map(|connection| connection.client.close());
+        closed.fold(Ok(()), Result::and).map_err(|e| sink_error("close", &e))
     }
 
     fn counters(&self) -> SinkCounters {

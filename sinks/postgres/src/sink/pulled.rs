@@ -1,0 +1,113 @@
+//! What a group brings, filtered to the rows that are stored.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use sink_api::rollup::{Keep, Record, RollupRows};
+use sink_api::sink::Group;
+use sink_api::{Entry, FlowBatch, RollupSums, SinkError};
+
+use super::{FUTURE_MS_MAX, PostgresSink};
+use crate::encode::unstorable;
+use crate::schema;
+
+/// What a group brings.
+#[derive(Default)]
+pub(super) struct Pulled {
+    pub flows: Vec<FlowRows>,
+    pub sums: Vec<SumRows>,
+    /// Position of the last entry.
+    pub last: Option<u64>,
+    /// Flows older than the retention or too far in the future.
+    pub expired: u64,
+}
+
+/// Flows of one entry, with the rows that are stored.
+pub(super) struct FlowRows {
+    pub entry: Entry,
+    pub batch: Arc<FlowBatch>,
+    pub rows: Vec<u32>,
+}
+
+impl FlowRows {
+    pub fn batch(&self) -> &FlowBatch {
+        &self.batch
+    }
+}
+
+/// One rollup's rows of one entry that are stored.
+pub(super) struct SumRows {
+    pub position: u64,
+    sums: Arc<RollupSums>,
+    index: usize,
+    pub rows: Vec<u32>,
+}
+
+impl SumRows {
+    pub fn rollup(&self) -> &RollupRows {
+        &self.sums.rows[self.index]
+    }
+}
+
+impl PostgresSink {
+    /// Takes all entries of a group: they share their batches with the log, so that costs no copy.
+    pub(super) fn pull(&self, group: &mut dyn Group) -> Result<Pulled, SinkError> {
+        let mut pulled = Pulled::default();
+        let now_ms = (self.context.clock)();
+        while let Some(entry) = group.next()? {
+            pulled.last = Some(entry.position);
+            if self.stored.contain(entry.position) {
+                continue;
+            }
+            match &entry.record {
+                Record::Flows(batch) => {
+                    let batch = Arc::clone(batch);
+                    let rows = self.storable(&entry, &batch, now_ms, group, &mut pulled.expired);
+                    pulled.flows.push(FlowRows { entry, batch, rows });
+                }
+                Record::Sums(sums) => {
+                    for (index, rollup) in sums.rows.iter().enumerate() {
+                        if let Some(table) = self.tables.rollups.get(&*rollup.rollup) {
+                            let kept = self.kept(table.keep, now_ms);
+                            let rows =
+                                (0..rollup.len() as u32).filter(|row| kept.contains(&rollup.bucket[*row as usize]));
+                            let (position, sums) = (entry.position, Arc::clone(sums));
+                            pulled.sums.push(SumRows { position, sums, index, rows: rows.collect() });
+                        }
+                    }
+                }
+            }
+        }
+        Ok(pulled)
+    }
+
+    /// Times whose rows are stored. Rollups keep the whole bucket in which the retention ends.
+    fn kept(&self, keep: Keep, now_ms: i64) -> Range<i64> {
+        schema::cutoff_ms(&self.config, keep, now_ms).saturating_sub(match keep {
+            Keep::Detail => 0,
+            Keep::Aggregate => schema::width_ms(keep),
+        })..now_ms.saturating_add(FUTURE_MS_MAX)
+    }
+
+    fn storable(
+        &self,
+        entry: &Entry,
+        batch: &FlowBatch,
+        now_ms: i64,
+        group: &mut dyn Group,
+        expired: &mut u64,
+    ) -> Vec<u32> {
+        let kept = self.kept(Keep::Detail, now_ms);
+        let mut rows = Vec::with_capacity(batch.len());
+        for (row, time) in batch.time.values().iter().enumerate() {
+            if !kept.contains(time) {
+                *expired += 1;
+            } else if let Some(reason) = unstorable(batch, row) {
+                group.set_aside(entry, row, reason);
+            } else {
+                rows.push(row as u32);
+            }
+        }
+        rows
+    }
+}
