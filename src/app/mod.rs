@@ -2,6 +2,7 @@
 //! them about signals, and stops them in the order of the flow.
 
 mod collector;
+mod notify;
 pub mod once;
 mod restore;
 mod signals;
@@ -12,6 +13,7 @@ mod status_line;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::notify::Notify;
 use self::signals::{Asked, Signals};
 use self::start::App;
 use self::status_line::StatusLine;
@@ -23,6 +25,8 @@ use crate::flow::time::now_ms;
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
 /// How often the main thread looks after state, status line and threads.
 const TICK: Duration = Duration::from_millis(500);
+/// What the service manager shows while all is well.
+const READY: &str = "receiving";
 
 /// Why the collector could not start, or ended: one clear line each.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +62,11 @@ pub fn run(settings: Settings, sources: Sources) -> Result<(), StartError> {
         // An error means that the sender is gone: the same.
         let _ = server_stopped.await;
     }));
-    let ended = tend(&app, &signals);
+    let mut notify = Notify::of_process();
+    notify.ready(READY);
+    let ended = tend(&app, &signals, &mut notify);
     signals.force_exit_on_the_next();
+    notify.stopping();
     let complete = app.stop(Instant::now() + STOP_TIME_MAX);
     // Whoever asks meanwhile still gets an answer; the endpoint goes last.
     let _ = stop_server.send(());
@@ -92,16 +99,21 @@ fn say_what_next(app: &App, admin: std::net::SocketAddr) {
 }
 
 /// Looks after what has no thread of its own, until the collector is asked to stop or a worker fails.
-fn tend(app: &App, signals: &Signals) -> Result<(), StartError> {
+fn tend(app: &App, signals: &Signals, notify: &mut Notify) -> Result<(), StartError> {
     let running = &app.running;
     let mut line = StatusLine::default();
     loop {
-        match signals.wait(TICK) {
+        notify.alive();
+        match signals.wait(notify.pause(TICK)) {
             Some(Asked::Stop) => break Ok(()),
-            Some(Asked::Reload) => match running.reload() {
-                Ok(reloaded) => tracing::info!(?reloaded, "reloaded"),
-                Err(problems) => tracing::error!(?problems, "not reloaded, nothing has changed"),
-            },
+            Some(Asked::Reload) => {
+                notify.reloading();
+                match running.reload() {
+                    Ok(reloaded) => tracing::info!(?reloaded, "reloaded"),
+                    Err(problems) => tracing::error!(?problems, "not reloaded, nothing has changed"),
+                }
+                notify.ready(READY);
+            }
             None => {}
         }
         line.tick(now_ms(), &running.ledger, app.receivers.queue().waiting());
