@@ -12,6 +12,7 @@ use crate::control::config::{self, Settings, Sources};
 use crate::control::http::{
     Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkStatus, Site, SocketStatus,
 };
+use crate::control::leases::LeaseBook;
 use crate::control::state::{ExporterState, State};
 use crate::enrich::{Enrichment, ReloadError, ReloadReport};
 use crate::flow::{Addr, FlowStore, RollupDef, time};
@@ -36,7 +37,8 @@ pub(super) struct Running {
     pub sources: Sources,
     pub ledger: Arc<Ledger>,
     pub log: Arc<Log>,
-    pub state: State,
+    pub state: Arc<State>,
+    pub leases: LeaseBook,
     pub enrichment: Arc<Enrichment>,
     pub rollups: Arc<Vec<RollupDef>>,
     pub sinks: RwLock<Sinks>,
@@ -119,6 +121,10 @@ impl Collector for Running {
             receive_buffer_bytes: socket.receive_buffer_bytes,
         };
         self.sockets.iter().map(status).collect()
+    }
+
+    fn leases(&self) -> Option<&LeaseBook> {
+        Some(&self.leases)
     }
 
     fn exporters_of_all_runs(&self) -> BTreeMap<Addr, ExporterState> {

@@ -117,7 +117,8 @@ fn tend(app: &App, signals: &Signals, notify: &mut Notify) -> Result<(), StartEr
             None => {}
         }
         line.tick(now_ms(), &running.ledger, app.receivers.queue().waiting());
-        if let Err(error) = running.state.save(&running.ledger, now_ms(), false) {
+        let leases = running.leases.tidy(now_ms());
+        if let Err(error) = running.state.save(&running.ledger, now_ms(), false).and(leases) {
             tracing::error!(%error, "the state is not saved");
         }
         if app.workers.any_ended() {

@@ -10,6 +10,7 @@ use super::sinks::Sinks;
 use super::{StartError, restore};
 use crate::aggregate;
 use crate::control::config::{Settings, Sources};
+use crate::control::leases::LeaseBook;
 use crate::control::state::State;
 use crate::decode::Rules;
 use crate::enrich::pairing::Pairing;
@@ -37,11 +38,12 @@ impl App {
         let pool = Arc::new(BatchPool::default());
         let (log, data) = open_log(&settings, &pool)?;
         let restored = restore::streams(&log).map_err(|e| StartError(format!("the log: {e}")))?;
-        let state = State::open(&data.join("state.redb")).map_err(StartError::new)?;
+        let state = Arc::new(State::open(&data.join("state.redb")).map_err(StartError::new)?);
 
         let (enrichment, report) = Enrichment::open(enrich_config(&settings)).map_err(StartError::new)?;
         let enrichment = Arc::new(enrichment);
         tracing::info!(prefixes = report.prefixes, sources = report.sources.len(), "enrichment is loaded");
+        let leases = LeaseBook::open(enrichment.clone(), state.clone()).map_err(StartError::new)?;
         let watch = Watch::spawn(enrichment.clone(), Box::new(tell_reload)).map_err(StartError::new)?;
 
         let rollups = stages.aggregate.rollups().map_err(|problems| {
@@ -77,6 +79,7 @@ impl App {
             ledger,
             log,
             state,
+            leases,
             enrichment,
             rollups,
         };
@@ -93,7 +96,8 @@ impl App {
         complete &= aggregator.stop(deadline);
         running.log.sync();
         complete &= running.sinks.write().unwrap_or_else(PoisonError::into_inner).stop(deadline);
-        if let Err(error) = running.state.save(&running.ledger, now_ms(), true) {
+        let leases = running.leases.save();
+        if let Err(error) = running.state.save(&running.ledger, now_ms(), true).and(leases) {
             tracing::error!(%error, "the state is not saved");
         }
         running.log.close();

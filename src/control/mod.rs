@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod http;
+pub mod leases;
 mod nearest;
 pub mod state;

@@ -68,6 +68,11 @@ impl<T: Clone + Eq + Hash> Pool<T> {
         Ok(number)
     }
 
+    /// The number of a value that has one.
+    pub fn find(&self, value: &T) -> Option<u32> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).get(value).copied()
+    }
+
     /// The value of a number; `None` for 0 and for numbers never given.
     pub fn get(&self, number: u32) -> Option<&T> {
         if number == 0 || number > NAMES_MAX {

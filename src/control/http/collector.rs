@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::control::leases::LeaseBook;
 use crate::control::state::ExporterState;
 use crate::flow::{Addr, FlowStore, RollupDef, Text};
 use crate::telemetry::Exposition;
@@ -35,6 +36,11 @@ pub trait Collector: Send + Sync {
     /// Every site that is known by name.
     fn sites(&self) -> Vec<Site> {
         Vec::new()
+    }
+
+    /// Who has which address now; `None` where no flows are received.
+    fn leases(&self) -> Option<&LeaseBook> {
+        None
     }
 
     /// Every sink in the order of the configuration.

@@ -6,12 +6,13 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use super::answers::leases::LeaseRow;
 use super::auth::Needs;
 use super::error::{ApiError, ErrorBody};
 use super::params::{Param, ParamKind};
 use super::route::{AnswerKind, Call, Method, Route};
 use super::schemas::Schemas;
-use super::table::ROUTES;
+use super::table::{LEASE_PATH, LEASES_PATH, ROUTES};
 
 /// The page at `/`.
 ///
@@ -69,7 +70,7 @@ fn operation(route: &Route, schemas: &mut Schemas, error: &Value) -> Value {
         responses.insert("504".into(), fails("Not answered within the time allowed."));
         responses.insert("501".into(), fails("The store cannot answer this; the body says why and the remedy."));
     }
-    if route.method == Method::Post {
+    if matches!(route.method, Method::Post | Method::Put) {
         responses.insert("413".into(), fails("The body is too long."));
         responses.insert("422".into(), fails("What was sent or read has problems; nothing was changed."));
     }
@@ -85,12 +86,25 @@ fn operation(route: &Route, schemas: &mut Schemas, error: &Value) -> Value {
     if route.needs != Needs::Nothing {
         operation["security"] = json!([{ "token": [] }]);
     }
-    if let (Method::Post, Some(body)) = (route.method, route.body) {
-        let schema = json!({ "type": "string", "format": "binary" });
-        operation["requestBody"] =
-            json!({ "description": body, "content": { "application/octet-stream": { "schema": schema } } });
+    if let Some(body) = route.body {
+        operation["requestBody"] = json!({ "description": body, "content": request_content(route, schemas) });
     }
     operation
+}
+
+/// Types of bodies that are sent; what is not listed is bytes.
+fn request_content(route: &Route, schemas: &mut Schemas) -> Value {
+    match (route.method, route.path) {
+        (Method::Put, LEASE_PATH) => json!({ "application/json": { "schema": schemas.add::<LeaseRow>() } }),
+        (Method::Post, LEASES_PATH) => {
+            let row = schemas.add::<LeaseRow>();
+            json!({
+                "application/json": { "schema": { "type": "array", "items": row } },
+                "application/x-ndjson": { "schema": { "type": "string" } },
+            })
+        }
+        _ => json!({ "application/octet-stream": { "schema": { "type": "string", "format": "binary" } } }),
+    }
 }
 
 fn content(route: &Route, schemas: &mut Schemas) -> Value {
@@ -104,7 +118,7 @@ fn content(route: &Route, schemas: &mut Schemas) -> Value {
 }
 
 fn parameter(param: &Param) -> Value {
-    let in_path = param.kind == ParamKind::PathUuid;
+    let in_path = matches!(param.kind, ParamKind::PathUuid | ParamKind::PathIp);
     let mut schema = match param.kind {
         ParamKind::Whole { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         ParamKind::Uuid | ParamKind::PathUuid => json!({ "type": "string", "format": "uuid" }),

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::flow::filter::Filter;
+use crate::flow::filter::{Filter, Side, Test};
 use crate::flow::store::TimeRange;
-use crate::flow::{Field, Key, Uuid};
+use crate::flow::{Field, Key, Uuid, country};
 
 use super::super::nearest::nearest;
 use super::answers::reports;
@@ -51,6 +51,8 @@ pub enum ParamKind {
     Uuid,
     /// An address.
     Ip,
+    /// A country.
+    Country,
     /// Any text.
     Text,
     /// A filter expression.
@@ -69,6 +71,8 @@ pub enum ParamKind {
     Offset,
     /// A part of the path: a UUID.
     PathUuid,
+    /// A part of the path: an address.
+    PathIp,
 }
 
 impl ParamKind {
@@ -80,7 +84,8 @@ impl ParamKind {
             Self::Interval => times::INTERVAL_ALLOWED.into(),
             Self::Whole { min, max } => format!("a whole number from {min} to {max}"),
             Self::Uuid | Self::PathUuid => "a UUID, such as 6f1e2c4a-0b1d-4e8f-9a3b-5c6d7e8f9a0b".into(),
-            Self::Ip => "an IPv4 or IPv6 address".into(),
+            Self::Ip | Self::PathIp => "an IPv4 or IPv6 address".into(),
+            Self::Country => "an ISO 3166 country, such as DE".into(),
             Self::Text => format!("text of at most {VALUE_BYTES_MAX} bytes"),
             Self::Month => "a month, such as 2026-01".into(),
             Self::Offset => reports::OFFSET_ALLOWED.into(),
@@ -246,13 +251,14 @@ impl Params {
         Ok(range)
     }
 
-    /// The filter that the plain parameters `nas_id`, `site`, `reseller_id` and `subscriber_id` name.
+    /// The filter that the plain parameters name: `nas_id`, `site`, `app`, `app_category`, `reseller_id`, `subscriber_id`,
+    /// `country` and `asn`.
     ///
     /// # Errors
     /// 400 for what is not understood.
     pub fn filter(&self) -> Result<Filter, ApiError> {
         let mut filter = Filter::Any;
-        for field in [Field::NasId, Field::Site] {
+        for field in [Field::NasId, Field::Site, Field::App, Field::AppCategory] {
             if let Some(text) = self.text(field.name()) {
                 filter = filter.and(Filter::text(field, text));
             }
@@ -261,6 +267,12 @@ impl Params {
             if let Some(uuid) = self.uuid(field.name())? {
                 filter = filter.and(Filter::uuid(field, uuid));
             }
+        }
+        if let Some(country) = self.get("country", country::code)? {
+            filter = filter.and(Filter::Test(Test::Country { side: Side::Either, country }));
+        }
+        if let Some(asn) = self.get("asn", |text| text.parse().ok().filter(|asn| *asn > 0))? {
+            filter = filter.and(Filter::Test(Test::As { side: Side::Either, asn }));
         }
         Ok(filter)
     }

@@ -23,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// A route. The router, the description, the OpenAPI document and the tests walk over the table of them.
 pub struct Route {
-    /// GET or POST.
+    /// What is done.
     pub method: Method,
     /// Path, with parameters in braces.
     pub path: &'static str,
@@ -53,6 +53,8 @@ pub struct Route {
 pub enum Method {
     Get,
     Post,
+    Put,
+    Delete,
 }
 
 impl Method {
@@ -61,6 +63,8 @@ impl Method {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
         }
     }
 }
@@ -112,7 +116,7 @@ pub struct Call {
     pub working: Working,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Its body; empty for GET.
+    /// Its body; empty for GET and DELETE.
     pub body: Bytes,
     /// Its turn, for routes that work as [`Work::Question`] or [`Work::Export`].
     pub turn: Option<OwnedSemaphorePermit>,
@@ -179,7 +183,7 @@ impl Route {
     }
 
     async fn read_body(&self, endpoint: &Endpoint, body: Body) -> Result<Bytes, ApiError> {
-        if self.method == Method::Get {
+        if matches!(self.method, Method::Get | Method::Delete) {
             return Ok(Bytes::new());
         }
         let max = usize::try_from(endpoint.config.body_bytes_max).unwrap_or(usize::MAX);

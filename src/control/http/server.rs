@@ -136,6 +136,8 @@ fn method_router(route: &'static Route) -> MethodRouter<Arc<Endpoint>, Infallibl
     let filter = match route.method {
         Method::Get => MethodFilter::GET,
         Method::Post => MethodFilter::POST,
+        Method::Put => MethodFilter::PUT,
+        Method::Delete => MethodFilter::DELETE,
     };
     on(
         filter,

@@ -2,7 +2,7 @@
 //! here.
 
 use super::answers::{
-    bandwidth_trend, exporters, flows_csv, health, ingest, ledger, metrics, operate, protocol_breakdown, query,
+    bandwidth_trend, exporters, flows_csv, health, ingest, leases, ledger, metrics, operate, protocol_breakdown, query,
     reports, sinks, top_talkers, usage,
 };
 use super::auth::Needs;
@@ -13,6 +13,14 @@ use super::route::{AnswerKind, Method, Route, Scope, Work};
 
 /// Most rows of one list. Longer lists are exports: `flows.csv`.
 const ROWS_MAX: u64 = 100_000;
+
+/// Path of the list of leases.
+pub const LEASES_PATH: &str = "/api/v1/netflow/leases";
+/// Path of an address's lease.
+pub const LEASE_PATH: &str = "/api/v1/netflow/leases/{ip}";
+
+/// Most addresses of one page of leases: about 3 MB of JSON.
+const LEASES_MAX: u64 = 10_000;
 
 const RANGE: &[Param] = &[
     Param {
@@ -51,6 +59,15 @@ const FLOWS: &[Param] = &[
     NAS_ID,
     SITE,
     RESELLER_ID,
+    Param { name: "country", kind: ParamKind::Country, default: None, about: "Only flows from or to this country." },
+    Param {
+        name: "asn",
+        kind: ParamKind::Whole { min: 1, max: u32::MAX as u64 },
+        default: None,
+        about: "Only flows from or to this AS.",
+    },
+    Param { name: "app", kind: ParamKind::Text, default: None, about: "Only flows of this application." },
+    Param { name: "app_category", kind: ParamKind::Text, default: None, about: "Only applications of this category." },
 ];
 
 const PLACE: &[Param] = &[NAS_ID, SITE, RESELLER_ID];
@@ -67,6 +84,10 @@ const UTC_OFFSET: &[Param] = &[Param {
     default: Some("Z"),
     about: "Where days, months and hours of the day begin.",
 }];
+
+/// Beside [`FLOWS`], where the path does not name the subscriber.
+const SUBSCRIBER: &[Param] =
+    &[Param { name: "subscriber_id", kind: ParamKind::Uuid, default: None, about: "Only flows of this subscriber." }];
 
 const STORE: &[Param] = &[Param {
     name: "store",
@@ -108,6 +129,7 @@ pub static ROUTES: &[Route] = &[
                 },
             ],
             FLOWS,
+            SUBSCRIBER,
             TIER,
             STORE,
         ],
@@ -132,6 +154,7 @@ pub static ROUTES: &[Route] = &[
                 about: "Width of a step; steps are aligned to the Unix epoch.",
             }],
             FLOWS,
+            SUBSCRIBER,
             TIER,
             STORE,
         ],
@@ -156,6 +179,7 @@ pub static ROUTES: &[Route] = &[
                 about: "Most rows.",
             }],
             FLOWS,
+            SUBSCRIBER,
             TIER,
             STORE,
         ],
@@ -231,6 +255,7 @@ pub static ROUTES: &[Route] = &[
                 },
             ],
             FLOWS,
+            SUBSCRIBER,
             TIER,
             STORE,
         ],
@@ -264,6 +289,7 @@ pub static ROUTES: &[Route] = &[
                 },
             ],
             FLOWS,
+            SUBSCRIBER,
             STORE,
         ],
         body: None,
@@ -350,6 +376,92 @@ pub static ROUTES: &[Route] = &[
         answer: AnswerKind::Json(|schemas| schemas.add::<Ingested>()),
         work: Work::Thread,
         handler: ingest::answer,
+    },
+    Route {
+        method: Method::Get,
+        path: LEASES_PATH,
+        summary: "Who has which address",
+        about: "By address. Ended leases are kept for a day, for flows that come late.",
+        needs: Needs::Read,
+        scope: Scope::Filtered,
+        params: &[&[
+            Param { name: "ip", kind: ParamKind::Ip, default: None, about: "Only this address." },
+            Param { name: "subscriber_id", kind: ParamKind::Uuid, default: None, about: "Only of this subscriber." },
+            Param { name: "reseller_id", kind: ParamKind::Uuid, default: None, about: "Only of this reseller." },
+            Param { name: "nas_id", kind: ParamKind::Text, default: None, about: "Only of this access server." },
+            Param { name: "site", kind: ParamKind::Text, default: None, about: "Only of this site." },
+            Param {
+                name: "which",
+                kind: ParamKind::OneOf(leases::WHICH),
+                default: Some("current"),
+                about: "Leases in force now, or ended and future ones as well.",
+            },
+            Param {
+                name: "after",
+                kind: ParamKind::Ip,
+                default: None,
+                about: "Only addresses after this: `next` of the page before.",
+            },
+            Param {
+                name: "limit",
+                kind: ParamKind::Whole { min: 1, max: LEASES_MAX },
+                default: Some("1000"),
+                about: "Most addresses.",
+            },
+        ]],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<leases::Leases>()),
+        work: Work::Question,
+        handler: leases::list,
+    },
+    Route {
+        method: Method::Post,
+        path: LEASES_PATH,
+        summary: "State who has many addresses",
+        about: "Answered when everything accepted is in force and on disk. Rows with `\"op\": \"delete\"` end leases. Rows \
+                that cannot be taken are told and change nothing.",
+        needs: Needs::Ingest,
+        scope: Scope::Refused,
+        params: &[],
+        body: Some("a JSON array of leases, or one JSON object a line (NDJSON); each with its ip"),
+        answer: AnswerKind::Json(|schemas| schemas.add::<leases::LeasesTaken>()),
+        work: Work::Thread,
+        handler: leases::bulk,
+    },
+    Route {
+        method: Method::Put,
+        path: LEASE_PATH,
+        summary: "State who has an address",
+        about: "In force at once, answered when it is on disk. It ends the lease that holds its begin; a lease renewed \
+                for the same subscriber goes on.",
+        needs: Needs::Ingest,
+        scope: Scope::Refused,
+        params: &[&[Param { name: "ip", kind: ParamKind::PathIp, default: None, about: "The address." }]],
+        body: Some("a lease: subscriber_id, and if wished reseller_id, nas_id, site, mac, from, to"),
+        answer: AnswerKind::Json(|schemas| schemas.add::<leases::LeaseChanged>()),
+        work: Work::Thread,
+        handler: leases::put,
+    },
+    Route {
+        method: Method::Delete,
+        path: LEASE_PATH,
+        summary: "End an address's lease",
+        about: "Answered when it is on disk; `changed` is false when there was none.",
+        needs: Needs::Ingest,
+        scope: Scope::Refused,
+        params: &[&[
+            Param { name: "ip", kind: ParamKind::PathIp, default: None, about: "The address." },
+            Param {
+                name: "to",
+                kind: ParamKind::Time,
+                default: None,
+                about: "From when on nobody has the address. Now when not given.",
+            },
+        ]],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<leases::LeaseChanged>()),
+        work: Work::Thread,
+        handler: leases::delete,
     },
     Route {
         method: Method::Get,

@@ -1,7 +1,9 @@
 //! What the process itself must remember: one small embedded database in the data folder.
 //!
-//! So far the exporters: when each was first and last heard, and its totals over all runs. The counters of the ledger
+//! The leases ([`leases`]), and the exporters: when each was first and last heard, and its totals over all runs. The counters of the ledger
 //! begin at zero with each run; here they are added to what earlier runs counted, every [`SAVE_INTERVAL_MS`] and at the end.
+
+mod leases;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -38,6 +40,8 @@ pub struct ExporterState {
 #[derive(Debug)]
 pub struct State {
     database: Database,
+    /// Its file, for errors.
+    path: String,
     /// As it stood when this run began; what this run counts is added to it.
     before: BTreeMap<Addr, ExporterState>,
     saved_at_ms: Mutex<i64>,
@@ -62,13 +66,10 @@ impl State {
     /// # Errors
     /// The file cannot be opened, or is no database of ours.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        let failed = |e: &dyn std::fmt::Display| StateError::Database {
-            path: path.display().to_string(),
-            reason: e.to_string(),
-        };
-        let database = Database::create(path).map_err(|e| failed(&e))?;
-        let before = read(&database).map_err(|e| failed(&e))?;
-        Ok(Self { database, before, saved_at_ms: Mutex::new(0) })
+        let path = path.display().to_string();
+        let database = Database::create(&path).map_err(|e| failed(&path, &e))?;
+        let before = read(&database).map_err(|e| failed(&path, &e))?;
+        Ok(Self { database, path, before, saved_at_ms: Mutex::new(0) })
     }
 
     /// Every exporter ever heard, this run's counts included.
@@ -102,9 +103,12 @@ impl State {
             return Ok(());
         }
         *saved_at_ms = now_ms;
-        write(&self.database, &self.exporters(ledger))
-            .map_err(|e| StateError::Database { path: "state".into(), reason: e.to_string() })
+        write(&self.database, &self.exporters(ledger)).map_err(|e| failed(&self.path, &e))
     }
+}
+
+fn failed(path: &str, error: &dyn std::fmt::Display) -> StateError {
+    StateError::Database { path: path.to_owned(), reason: error.to_string() }
 }
 
 fn read(database: &Database) -> Result<BTreeMap<Addr, ExporterState>, redb::Error> {

@@ -64,8 +64,8 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// An address is someone's during an interval. What other intervals of the address share with it, they lose. An empty
-    /// interval changes nothing.
+    /// An address is someone's during an interval. The interval of the address that holds its begin ends there; others lose
+    /// what they share with it. An empty interval changes nothing.
     ///
     /// # Errors
     /// When the address is new and the map is full.

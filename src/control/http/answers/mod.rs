@@ -8,6 +8,7 @@ pub mod exporters;
 pub mod flows_csv;
 pub mod health;
 pub mod ingest;
+pub mod leases;
 pub mod ledger;
 pub mod metrics;
 pub mod operate;

@@ -3,6 +3,8 @@
 mod auth;
 mod bad_input;
 mod description;
+mod filters;
+mod leases;
 mod limits;
 mod metrics;
 mod process;
@@ -133,7 +135,9 @@ fn request(addr: SocketAddr, method: Method, path: &str, headers: &[(&str, &str)
     let url = format!("http://{addr}{path}");
     let response = match method {
         Method::Get => headers.iter().fold(agent.get(url), |r, (name, value)| r.header(*name, *value)).call(),
+        Method::Delete => headers.iter().fold(agent.delete(url), |r, (name, value)| r.header(*name, *value)).call(),
         Method::Post => headers.iter().fold(agent.post(url), |r, (name, value)| r.header(*name, *value)).send(body),
+        Method::Put => headers.iter().fold(agent.put(url), |r, (name, value)| r.header(*name, *value)).send(body),
     };
     let mut response = response.unwrap();
     let body = response.body_mut().read_to_string().unwrap_or_else(|error| format!("cut: {error}"));
@@ -141,7 +145,7 @@ fn request(addr: SocketAddr, method: Method, path: &str, headers: &[(&str, &str)
 }
 
 fn sample_path(route: &Route) -> String {
-    route.path.replace("{subscriber_id}", &SUBSCRIBER_1.to_string())
+    route.path.replace("{subscriber_id}", &SUBSCRIBER_1.to_string()).replace("{ip}", "10.0.0.1")
 }
 
 fn sha256(token: &str) -> String {

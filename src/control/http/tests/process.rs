@@ -9,10 +9,12 @@ use super::super::collector::{
     Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, Site, SocketStatus,
 };
 use super::*;
-use crate::control::state::ExporterState;
+use crate::control::leases::LeaseBook;
+use crate::control::state::{ExporterState, State};
+use crate::enrich::{self, Enrichment};
 use crate::flow::store::memory::MemoryStore;
 use crate::flow::store::{Answer, FlowsQuestion, FlowsSummary, Question, StoreError};
-use crate::flow::{Addr, Direction, Entry, FlowBatch, FlowStore, LogId, Record, RollupDef};
+use crate::flow::{Addr, Direction, Entry, FlowBatch, FlowStore, LogId, Record, RollupDef, Text, country};
 use crate::telemetry::Exposition;
 use crate::telemetry::ledger::Ledger;
 
@@ -46,6 +48,8 @@ pub struct TestProcess {
     pub histories: Mutex<BTreeMap<Addr, ExporterState>>,
     pub rollups: Arc<Vec<RollupDef>>,
     pub sites: Mutex<Vec<Site>>,
+    pub leases: LeaseBook,
+    pub folder: tempfile::TempDir,
 }
 
 impl Default for TestProcess {
@@ -55,6 +59,14 @@ impl Default for TestProcess {
 }
 
 impl TestProcess {
+    /// The same process after a restart that nothing prepared.
+    pub fn leases_after_a_kill(&self) -> LeaseBook {
+        let copy = self.folder.path().join("copy.redb");
+        std::fs::copy(self.folder.path().join("state.redb"), &copy).unwrap();
+        let enrichment = Enrichment::builtin(enrich::Config::default()).unwrap();
+        LeaseBook::open(Arc::new(enrichment), Arc::new(State::open(&copy).unwrap())).unwrap()
+    }
+
     /// Questions are answered from detail where no rollup is kept.
     pub fn with_rollups(rollups: Vec<RollupDef>) -> Self {
         let rollups = Arc::new(rollups);
@@ -69,6 +81,9 @@ impl TestProcess {
             delivered_flows: 5,
             ..SinkStatus::default()
         };
+        let folder = tempfile::tempdir().unwrap();
+        let enrichment = Enrichment::builtin(enrich::Config::default()).unwrap();
+        let state = State::open(&folder.path().join("state.redb")).unwrap();
         let ledger = Ledger::default();
         let account = ledger.account([192, 0, 2, 1].into());
         account.datagrams.add(2);
@@ -89,6 +104,8 @@ impl TestProcess {
             histories: Mutex::default(),
             rollups,
             sites: Mutex::default(),
+            leases: LeaseBook::open(Arc::new(enrichment), Arc::new(state)).unwrap(),
+            folder,
         }
     }
 
@@ -106,6 +123,8 @@ impl TestProcess {
 /// | 10.0.1.1 -> 198.51.100.7 | udp 53 | out | 300 / 3 | B, subscriber 2 |
 /// | 10.0.0.1 -> 10.0.1.1 | tcp 80 | internal | 700 / 7 | A, subscriber 1 |
 /// | 192.0.2.8 -> 192.0.2.9 | icmp | transit | 50 / 1 | nobody |
+///
+/// 203.0.113.1 is in DE and AS 64500, 198.51.100.7 in US and AS 64501; 443 is HTTPS (web), 53 DNS (dns), 80 HTTP (web).
 pub fn flows() -> FlowBatch {
     let mut batch = FlowBatch::default();
     let a = Some((RESELLER_A, 1, "gw1"));
@@ -134,6 +153,23 @@ pub fn flows() -> FlowBatch {
         batch.rtt_ms.push(rtt_ms);
         batch.reseller_id.push(whose.map(|w| w.0).as_ref());
         batch.subscriber_id.push(whose.map(|w| Uuid::from_u128(w.1)).as_ref());
+        let place = |ip: &str| match ip {
+            "203.0.113.1" => (country::code("DE"), Some(64_500)),
+            "198.51.100.7" => (country::code("US"), Some(64_501)),
+            _ => (None, None),
+        };
+        let app: Option<(Text, Text)> = match port {
+            Some(443) => Some(("HTTPS".into(), "web".into())),
+            Some(80) => Some(("HTTP".into(), "web".into())),
+            Some(53) => Some(("DNS".into(), "dns".into())),
+            _ => None,
+        };
+        batch.src_country.push(place(src).0);
+        batch.src_as.push(place(src).1);
+        batch.dst_country.push(place(dst).0);
+        batch.dst_as.push(place(dst).1);
+        batch.app.push(app.as_ref().map(|app| &app.0));
+        batch.app_category.push(app.as_ref().map(|app| &app.1));
         batch.nas_id.push(whose.map(|w| w.2.into()).as_ref());
         batch.site.push(whose.map(|_| "north, \"1\"".into()).as_ref());
     }
@@ -160,6 +196,10 @@ impl Collector for TestProcess {
 
     fn sites(&self) -> Vec<Site> {
         self.sites.lock().unwrap().clone()
+    }
+
+    fn leases(&self) -> Option<&LeaseBook> {
+        Some(&self.leases)
     }
 
     fn sinks(&self) -> Vec<SinkStatus> {
