@@ -4,6 +4,7 @@ mod ask;
 mod check;
 mod client;
 mod config;
+mod doctor;
 pub mod generate;
 mod health;
 mod interrupt;
@@ -21,6 +22,9 @@ use crate::control::config::{Settings, Sources, load, of_process};
 
 /// Exit code for anything that the user must mend: a port in use, a missing file, a bad configuration.
 pub const EXIT_FAILURE: u8 = 2;
+
+/// Exit code of a command that did what it should and found something amiss.
+pub const EXIT_FOUND: u8 = 1;
 
 /// What ends a command: a clear line, or several problems of the configuration, a line each.
 #[derive(Debug)]
@@ -88,6 +92,9 @@ enum Action {
     /// Print every value of the configuration and where it came from
     #[command(after_help = "Example:\n  NETFLOW_PORT=9995 rgz-netflow config")]
     Config,
+    /// Look at what a running collector sees, and say what to mend
+    #[command(subcommand, after_help = "Example:\n  rgz-netflow doctor exporter 192.0.2.1")]
+    Doctor(doctor::Doctor),
     /// Write flow records of a running collector or a data folder to a file
     #[command(subcommand, after_help = "Example:\n  rgz-netflow export csv --period 1h --out flows.csv")]
     Export(ask::Export),
@@ -129,6 +136,10 @@ pub fn main() -> ExitCode {
     let done = match command.action.unwrap_or_else(|| Action::Run(run::Options::default())) {
         Action::Check => common.load().and_then(|settings| check::run(&settings)),
         Action::Config => common.load().map(|settings| config::run(&settings)),
+        Action::Doctor(doctor) => match doctor::run(&doctor) {
+            Ok(false) => return ExitCode::from(EXIT_FOUND),
+            done => done.map(|_| ()),
+        },
         Action::Export(export) => ask::export(common, &export),
         Action::Generate(options) => generate::run(&options),
         Action::Health => common.load().and_then(|settings| health::run(&settings)),
