@@ -13,6 +13,9 @@ use crate::column::{Column, Dict, DictValue};
 
 const TABLE: u64 = 1 << 63;
 
+/// In place of a code that is not known yet; no code is as large.
+const UNKNOWN: u64 = u64::MAX;
+
 /// Codes given out so far.
 #[derive(Debug, Default)]
 pub(super) struct Codes {
@@ -45,14 +48,14 @@ impl Codes {
     }
 
     /// Writes the codes of the given rows of a column to `out`, at `offset` and every `stride` after it. A missing column
-    /// is null.
+    /// is null. `known` keeps the codes of a dictionary's values from call to call; it must be empty for another column.
     pub fn write(
         &mut self,
         column: Option<ColumnRef<'_>>,
         kind: Kind,
         rows: &[u32],
-        out: &mut [u64],
-        (offset, stride): (usize, usize),
+        known: &mut Vec<u64>,
+        (out, offset, stride): (&mut [u64], usize, usize),
     ) {
         let slots = out.iter_mut().skip(offset).step_by(stride);
         let rows = slots.zip(rows.iter().map(|row| *row as usize));
@@ -75,25 +78,36 @@ impl Codes {
                 None => rows.for_each(|(slot, row)| *slot = c.get(row).map_or(0, |addr| self.addr(addr))),
             },
             Some(ColumnRef::AddrDict(c)) => {
-                let codes = self.of_dictionary(c, |addr| Value::Ip(*addr));
-                rows.for_each(|(slot, row)| *slot = codes[c.codes()[row] as usize]);
+                known.resize(c.values().len() + 1, UNKNOWN);
+                rows.for_each(|(slot, row)| *slot = self.of_entry(c, c.codes()[row], known, |addr| Value::Ip(*addr)));
             }
             Some(ColumnRef::Text(c)) => {
-                let codes = self.of_dictionary(c, |text| Value::Text(text.clone()));
-                rows.for_each(|(slot, row)| *slot = codes[c.codes()[row] as usize]);
+                known.resize(c.values().len() + 1, UNKNOWN);
+                rows.for_each(|(slot, row)| {
+                    *slot = self.of_entry(c, c.codes()[row], known, |text| Value::Text(text.clone()))
+                });
             }
             Some(ColumnRef::Uuid(c)) => {
-                let codes = self.of_dictionary(c, |uuid| Value::Uuid(*uuid));
-                rows.for_each(|(slot, row)| *slot = codes[c.codes()[row] as usize]);
+                known.resize(c.values().len() + 1, UNKNOWN);
+                rows.for_each(|(slot, row)| *slot = self.of_entry(c, c.codes()[row], known, |uuid| Value::Uuid(*uuid)));
             }
         }
     }
 
-    fn of_dictionary<T: DictValue>(&mut self, column: &Dict<T>, value: impl Fn(&T) -> Value) -> Vec<u64> {
-        let mut codes = Vec::with_capacity(column.values().len() + 1);
-        codes.push(0);
-        codes.extend(column.values().iter().map(|v| self.code(&value(v))));
-        codes
+    fn of_entry<T: DictValue>(
+        &mut self,
+        column: &Dict<T>,
+        entry: u32,
+        known: &mut [u64],
+        value: impl Fn(&T) -> Value,
+    ) -> u64 {
+        let code = known[entry as usize];
+        if code != UNKNOWN {
+            return code;
+        }
+        let code = column.value(entry).map_or(0, |v| self.code(&value(v)));
+        known[entry as usize] = code;
+        code
     }
 
     fn addr(&mut self, addr: Addr) -> u64 {

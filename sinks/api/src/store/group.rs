@@ -4,12 +4,9 @@
 //! no allocation of its own.
 
 use std::cmp::Ordering;
-use std::hash::BuildHasher;
-
-use foldhash::fast::RandomState;
-use hashbrown::HashTable;
 
 use super::codes::Codes;
+use super::groups::Groups;
 use super::plan::{InternalIn, Plan};
 use super::{Answer, AnswerRow, OrderBy, Question, StoreError};
 use crate::batch::{ColumnRef, Field, Kind, Value};
@@ -31,16 +28,17 @@ pub struct Grouper<'a> {
     plan: &'a Plan,
     groups_max: usize,
     codes: Codes,
-    hasher: RandomState,
-    table: HashTable<u32>,
-    /// `stride` codes a group: the interval's number, then the keys.
-    keys: Vec<u64>,
+    /// Of keys of `stride` codes: the interval's number, then the question's keys.
+    groups: Groups,
     sums: Vec<Measures>,
     matched: Measures,
     error_bytes_max: u64,
     /// Working space.
     selected: Vec<u32>,
     chunk: Vec<u64>,
+    found: Vec<u32>,
+    /// Codes of dictionaries' values, one list a key column.
+    known: Vec<Vec<u64>>,
 }
 
 impl<'a> Grouper<'a> {
@@ -52,14 +50,14 @@ impl<'a> Grouper<'a> {
             plan,
             groups_max,
             codes: Codes::default(),
-            hasher: RandomState::default(),
-            table: HashTable::new(),
-            keys: Vec::new(),
+            groups: Groups::new(plan.columns.len() + 1),
             sums: Vec::new(),
             matched: Measures::default(),
             error_bytes_max: 0,
             selected: Vec::new(),
             chunk: Vec::new(),
+            found: Vec::new(),
+            known: vec![Vec::new(); plan.columns.len()],
         }
     }
 
@@ -84,9 +82,11 @@ impl<'a> Grouper<'a> {
     /// As for [`Grouper::add_batch`].
     pub fn add_flows(&mut self, batch: &FlowBatch, rows: &[u32]) -> Result<(), StoreError> {
         let both = self.plan.columns.iter().any(|key| matches!(key, Key::Host | Key::Role));
+        self.known.iter_mut().for_each(Vec::clear);
+        let columns = MeasureColumns::of(batch);
         for chunk in rows.chunks(CHUNK_ROWS) {
             for row in chunk {
-                self.matched.add(&flow_measures(batch, *row as usize));
+                self.matched.add(&columns.row(*row as usize));
             }
             self.add_side(batch, chunk, Side::Src)?;
             if both {
@@ -104,29 +104,30 @@ impl<'a> Grouper<'a> {
         let times = batch.time.values();
         self.write_intervals(&mut chunk, rows.iter().map(|row| times[*row as usize]));
         for (index, key) in self.plan.columns.iter().enumerate() {
-            let place = (index + 1, stride);
+            let known = &mut self.known[index];
             let column = |field| Some(batch.column(field));
             match key {
-                Key::Field(field) => self.codes.write(column(*field), key.kind(), rows, &mut chunk, place),
-                Key::Host if side == Side::Dst => {
-                    self.codes.write(column(Field::DstIp), key.kind(), rows, &mut chunk, place);
+                Key::Field(_) | Key::Host => {
+                    let field = match (key, side) {
+                        (Key::Field(field), _) => *field,
+                        (_, Side::Dst) => Field::DstIp,
+                        _ => Field::SrcIp,
+                    };
+                    self.codes.write(column(field), key.kind(), rows, known, (&mut chunk, index + 1, stride));
                 }
-                Key::Host => self.codes.write(column(Field::SrcIp), key.kind(), rows, &mut chunk, place),
                 Key::Role => {
                     let role = if side == Side::Dst { Role::Dst } else { Role::Src } as u64;
-                    let slots = chunk.iter_mut().skip(place.0).step_by(stride);
+                    let slots = chunk.iter_mut().skip(index + 1).step_by(stride);
                     slots.for_each(|slot| *slot = role + 1);
                 }
                 Key::Country | Key::Asn => {
-                    let slots = chunk.iter_mut().skip(place.0).step_by(stride);
+                    let slots = chunk.iter_mut().skip(index + 1).step_by(stride);
                     slots.zip(rows).for_each(|(slot, row)| *slot = outer_code(batch, *key, *row as usize));
                 }
             }
         }
-        let result = rows
-            .iter()
-            .zip(chunk.chunks_exact(stride))
-            .try_for_each(|(row, key)| self.add(key, &flow_measures(batch, *row as usize)));
+        let columns = MeasureColumns::of(batch);
+        let result = self.add_chunk(&chunk, rows, |row| columns.row(row));
         self.chunk = chunk;
         result
     }
@@ -148,6 +149,7 @@ impl<'a> Grouper<'a> {
         if self.plan.by_host {
             selected.retain(|row| !is_rest(rows, *row as usize));
         }
+        self.known.iter_mut().for_each(Vec::clear);
         let mut result = Ok(());
         for chunk in selected.chunks(CHUNK_ROWS) {
             result = result.and_then(|()| self.add_rollup_chunk(rows, chunk));
@@ -164,14 +166,33 @@ impl<'a> Grouper<'a> {
         self.write_intervals(&mut chunk, selected.iter().map(|row| rows.bucket[*row as usize]));
         for (index, key) in self.plan.columns.iter().enumerate() {
             let column = rows.keys.iter().find(|(k, _)| k == key).map(|(_, column)| column.as_column());
-            self.codes.write(column, key.kind(), selected, &mut chunk, (index + 1, stride));
+            self.codes.write(column, key.kind(), selected, &mut self.known[index], (&mut chunk, index + 1, stride));
         }
-        let result = selected
-            .iter()
-            .zip(chunk.chunks_exact(stride))
-            .try_for_each(|(row, key)| self.add(key, &rows.measures(*row as usize)));
+        let result = self.add_chunk(&chunk, selected, |row| rows.measures(row));
         self.chunk = chunk;
         result
+    }
+
+    /// Adds rows whose keys stand one after another in `chunk`. Groups are found first and added to afterwards: both steps
+    /// mostly miss the caches, and apart from each other the misses of many rows overlap.
+    fn add_chunk(
+        &mut self,
+        chunk: &[u64],
+        rows: &[u32],
+        measures: impl Fn(usize) -> Measures,
+    ) -> Result<(), StoreError> {
+        let mut found = std::mem::take(&mut self.found);
+        found.clear();
+        for key in chunk.chunks_exact(self.stride()) {
+            let group = self.groups.find(key, self.groups_max).ok_or_else(|| self.too_many())?;
+            found.push(group);
+        }
+        self.sums.resize(self.groups.len(), Measures::default());
+        for (row, group) in rows.iter().zip(&found) {
+            self.sums[*group as usize].add(&measures(*row as usize));
+        }
+        self.found = found;
+        Ok(())
     }
 
     fn count_matched(&mut self, rows: &RollupRows, selected: &[u32], internal: &[bool]) {
@@ -208,7 +229,7 @@ impl<'a> Grouper<'a> {
         let stride = self.stride();
         let kinds: Vec<Kind> = self.plan.columns.iter().map(|key| key.kind()).collect();
         let mut key = vec![0; stride];
-        for (theirs, sums) in other.keys.chunks_exact(stride).zip(&other.sums) {
+        for (theirs, sums) in other.groups.keys().zip(&other.sums) {
             key[0] = theirs[0];
             for (index, kind) in kinds.iter().enumerate() {
                 key[index + 1] = self.codes.code(&other.codes.value(*kind, theirs[index + 1]));
@@ -264,26 +285,18 @@ impl<'a> Grouper<'a> {
     }
 
     fn add(&mut self, key: &[u64], sums: &Measures) -> Result<(), StoreError> {
-        let stride = key.len();
-        let hash = hash(&self.hasher, key);
-        let keys = &self.keys;
-        let of = |group: u32| &keys[group as usize * stride..(group as usize + 1) * stride];
-        if let Some(group) = self.table.find(hash, |group| of(*group) == key) {
-            self.sums[*group as usize].add(sums);
-            return Ok(());
-        }
-        if self.sums.len() >= self.groups_max {
-            return Err(StoreError::Unsupported {
-                store: self.store.to_owned(),
-                reason: format!("the answer has more than {} groups", self.groups_max),
-                remedy: "narrow the filter or the range, or group by fewer keys".to_owned(),
-            });
-        }
-        let hasher = &self.hasher;
-        self.table.insert_unique(hash, self.sums.len() as u32, |group| self::hash(hasher, of(*group)));
-        self.keys.extend_from_slice(key);
-        self.sums.push(*sums);
+        let group = self.groups.find(key, self.groups_max).ok_or_else(|| self.too_many())?;
+        self.sums.resize(self.groups.len(), Measures::default());
+        self.sums[group as usize].add(sums);
         Ok(())
+    }
+
+    fn too_many(&self) -> StoreError {
+        StoreError::Unsupported {
+            store: self.store.to_owned(),
+            reason: format!("the answer has more than {} groups", self.groups_max),
+            remedy: "narrow the filter or the range, or group by fewer keys".to_owned(),
+        }
     }
 
     fn stride(&self) -> usize {
@@ -302,13 +315,8 @@ impl<'a> Grouper<'a> {
         self.question.interval_ms.map_or(0, |ms| time.div_euclid(ms))
     }
 
-    fn codes_of(&self, group: u32) -> &[u64] {
-        let stride = self.stride();
-        &self.keys[group as usize * stride..][..stride]
-    }
-
     fn row(&self, group: u32) -> AnswerRow {
-        let codes = self.codes_of(group);
+        let codes = self.groups.key(group);
         let keys = self.plan.columns.iter().zip(&codes[1..]);
         AnswerRow {
             interval: self.question.interval_ms.map(|ms| interval_number(codes[0]).saturating_mul(ms)),
@@ -319,7 +327,7 @@ impl<'a> Grouper<'a> {
 
     fn compare(&self, a: u32, b: u32) -> Ordering {
         let (ma, mb) = (&self.sums[a as usize], &self.sums[b as usize]);
-        let by_time = || interval_number(self.codes_of(a)[0]).cmp(&interval_number(self.codes_of(b)[0]));
+        let by_time = || interval_number(self.groups.key(a)[0]).cmp(&interval_number(self.groups.key(b)[0]));
         let by_keys = || self.compare_keys(a, b);
         match self.question.order {
             OrderBy::Bytes => mb.bytes.cmp(&ma.bytes).then_with(by_keys).then_with(by_time),
@@ -330,21 +338,13 @@ impl<'a> Grouper<'a> {
     }
 
     fn compare_keys(&self, a: u32, b: u32) -> Ordering {
-        let pairs = self.codes_of(a)[1..].iter().zip(&self.codes_of(b)[1..]);
+        let pairs = self.groups.key(a)[1..].iter().zip(&self.groups.key(b)[1..]);
         for (key, (a, b)) in self.plan.columns.iter().zip(pairs) {
             if a != b {
                 return self.codes.value(key.kind(), *a).cmp(&self.codes.value(key.kind(), *b));
             }
         }
         Ordering::Equal
-    }
-}
-
-fn hash(hasher: &RandomState, key: &[u64]) -> u64 {
-    match key {
-        // Without an interval one key alone decides: the commonest question.
-        [0, only] => hasher.hash_one(only),
-        key => hasher.hash_one(key),
     }
 }
 
@@ -357,14 +357,35 @@ fn interval_number(code: u64) -> i64 {
     code as i64
 }
 
-fn flow_measures(batch: &FlowBatch, row: usize) -> Measures {
-    let rtt_ms = batch.rtt_ms.get(row);
-    Measures {
-        bytes: batch.bytes.value_or_default(row),
-        packets: batch.packets.value_or_default(row),
-        flows: 1,
-        rtt_ms_sum: rtt_ms.map_or(0, u64::from),
-        rtt_count: u64::from(rtt_ms.is_some()),
+/// The columns of a batch that are summed up. Values of a column that is null in every row are missing.
+struct MeasureColumns<'b> {
+    bytes: &'b [u64],
+    packets: &'b [u64],
+    rtt_ms: &'b [u32],
+    has_rtt: Option<&'b [u8]>,
+}
+
+impl<'b> MeasureColumns<'b> {
+    fn of(batch: &'b FlowBatch) -> Self {
+        Self {
+            bytes: batch.bytes.values(),
+            packets: batch.packets.values(),
+            rtt_ms: batch.rtt_ms.values(),
+            has_rtt: batch.rtt_ms.validity(),
+        }
+    }
+
+    #[inline]
+    fn row(&self, row: usize) -> Measures {
+        let rtt_count = u64::from(row < self.rtt_ms.len() && self.has_rtt.is_none_or(|present| present[row] != 0));
+        Measures {
+            bytes: self.bytes.get(row).copied().unwrap_or_default(),
+            packets: self.packets.get(row).copied().unwrap_or_default(),
+            flows: 1,
+            // A null row's value is 0.
+            rtt_ms_sum: self.rtt_ms.get(row).copied().map_or(0, u64::from) * rtt_count,
+            rtt_count,
+        }
     }
 }
 

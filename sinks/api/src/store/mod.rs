@@ -3,6 +3,7 @@
 mod answer;
 mod codes;
 pub mod group;
+mod groups;
 pub mod memory;
 pub mod plan;
 mod question;

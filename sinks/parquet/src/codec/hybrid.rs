@@ -1,23 +1,32 @@
 use super::bits::{pack, unpack};
 use super::{Malformed, read_varint, write_varint};
 
-/// A run shorter than this is cheaper bit-packed: packed groups hold 8 values.
-const RUN_MIN: usize = 8;
+/// Values in a packed group.
+const GROUP: usize = 8;
+
+/// A run that would take fewer bits than this packed is packed: its header and that of the packed values after it cost more.
+const RUN_BITS_MIN: usize = 40;
 
 /// Encodes codes of `width` bits (0 to 32) in the RLE and bit-packing hybrid, without a length before it.
-pub fn encode_hybrid(values: &[u32], width: u32, out: &mut Vec<u8>) {
+pub fn encode_hybrid<T: Copy + PartialEq + Into<u64>>(values: &[T], width: u32, out: &mut Vec<u8>) {
+    let run_min = RUN_BITS_MIN.div_ceil(width.max(1) as usize).next_multiple_of(GROUP);
     let (mut literals, mut at) = (0, 0);
-    while at < values.len() {
-        let value = values[at];
-        let run = values[at..].iter().take_while(|v| **v == value).count();
-        // Packed groups are whole: a run first fills up the group before it.
-        let fill = (8 - (at - literals) % 8) % 8;
-        if run >= RUN_MIN + fill {
-            write_literals(&values[literals..at + fill], width, out);
-            encode_hybrid_run(value, run - fill, width, out);
-            literals = at + run;
+    // Packed groups are whole, so runs are looked for where a group begins.
+    while let Some(group) = values.get(at..at + GROUP) {
+        let value = group[0];
+        if group.iter().any(|v| *v != value) {
+            at += GROUP;
+            continue;
         }
-        at += run;
+        let run = GROUP + values[at + GROUP..].iter().take_while(|v| **v == value).count();
+        if run >= run_min {
+            write_literals(&values[literals..at], width, out);
+            encode_hybrid_run(value.into() as u32, run, width, out);
+            at += run;
+            literals = at;
+        } else {
+            at += run / GROUP * GROUP;
+        }
     }
     write_literals(&values[literals..], width, out);
 }
@@ -28,25 +37,42 @@ pub fn encode_hybrid_run(value: u32, rows: usize, width: u32, out: &mut Vec<u8>)
     out.extend_from_slice(&value.to_le_bytes()[..width.div_ceil(8) as usize]);
 }
 
-fn write_literals(values: &[u32], width: u32, out: &mut Vec<u8>) {
+fn write_literals<T: Copy + Into<u64>>(values: &[T], width: u32, out: &mut Vec<u8>) {
     if values.is_empty() {
         return;
     }
-    let groups = values.len().div_ceil(8);
+    let groups = values.len().div_ceil(GROUP);
     write_varint((groups as u64) << 1 | 1, out);
-    let padding = groups * 8 - values.len();
-    pack(values.iter().map(|v| u64::from(*v)).chain(std::iter::repeat_n(0, padding)), width, out);
+    let start = out.len();
+    pack(values, width, out);
+    out.resize(start + groups * width as usize, 0);
 }
 
-/// Decodes `count` codes of `width` bits and appends them.
+/// A stretch of decoded codes.
+pub enum Stretch<'a> {
+    /// One code, this many times.
+    Run(u32, usize),
+    /// Codes one by one.
+    Codes(&'a [u32]),
+}
+
+/// Codes that are unpacked together.
+const CODES_AT_ONCE: usize = 512;
+
+/// Decodes `count` codes of `width` bits, stretch by stretch.
 ///
 /// # Errors
-/// When the bytes end too early or a width is over 32.
-pub fn decode_hybrid(bytes: &[u8], width: u32, count: usize, out: &mut Vec<u32>) -> Result<(), Malformed> {
+/// When the bytes end too early or a width is over 32; stretches before that have been given.
+pub fn visit_hybrid(
+    bytes: &[u8],
+    width: u32,
+    count: usize,
+    mut visit: impl FnMut(Stretch<'_>),
+) -> Result<(), Malformed> {
     if width > 32 {
         return Err(Malformed("code width over 32 bits"));
     }
-    out.reserve(count);
+    let mut buffer = [0u32; CODES_AT_ONCE];
     let (mut at, mut left) = (0, count);
     while left > 0 {
         let header = read_varint(bytes, &mut at)?;
@@ -61,19 +87,37 @@ pub fn decode_hybrid(bytes: &[u8], width: u32, count: usize, out: &mut Vec<u32>)
             if rows == 0 {
                 return Err(Malformed("run of no values"));
             }
-            out.resize(out.len() + rows, u32::from_le_bytes(value));
+            visit(Stretch::Run(u32::from_le_bytes(value), rows));
             left -= rows;
         } else {
             let rows = run.saturating_mul(8).min(left);
             if rows == 0 {
                 return Err(Malformed("group of no values"));
             }
-            unpack(bytes.get(at..).unwrap_or_default(), width, rows, |v| out.push(v as u32))?;
+            let packed = bytes.get(at..).unwrap_or_default();
+            for first in (0..rows).step_by(CODES_AT_ONCE) {
+                let slots = &mut buffer[..CODES_AT_ONCE.min(rows - first)];
+                // A multiple of 8 codes fills whole bytes.
+                unpack(packed.get(first / 8 * width as usize..).unwrap_or_default(), width, slots, |v| v as u32)?;
+                visit(Stretch::Codes(slots));
+            }
             at = at.saturating_add(run.saturating_mul(width as usize));
             left -= rows;
         }
     }
     Ok(())
+}
+
+/// Decodes `count` codes of `width` bits and appends them.
+///
+/// # Errors
+/// See [`visit_hybrid`].
+pub fn decode_hybrid(bytes: &[u8], width: u32, count: usize, out: &mut Vec<u32>) -> Result<(), Malformed> {
+    out.reserve(count);
+    visit_hybrid(bytes, width, count, |stretch| match stretch {
+        Stretch::Run(code, rows) => out.resize(out.len() + rows, code),
+        Stretch::Codes(codes) => out.extend_from_slice(codes),
+    })
 }
 
 #[cfg(test)]
@@ -105,7 +149,7 @@ mod tests {
     #[test]
     fn long_runs_cost_a_few_bytes() {
         let mut bytes = Vec::new();
-        encode_hybrid(&[1; 100_000], 1, &mut bytes);
+        encode_hybrid(&[1u32; 100_000], 1, &mut bytes);
         assert!(bytes.len() < 8, "{}", bytes.len());
         let mut got = Vec::new();
         decode_hybrid(&bytes, 1, 100_000, &mut got).unwrap();

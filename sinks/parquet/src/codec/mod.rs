@@ -8,8 +8,8 @@ mod delta;
 mod hybrid;
 
 pub use bits::width_of;
-pub use delta::{decode_delta, encode_delta};
-pub use hybrid::{decode_hybrid, encode_hybrid, encode_hybrid_run};
+pub use delta::{Delta, decode_delta, encode_delta};
+pub use hybrid::{Stretch, decode_hybrid, encode_hybrid, encode_hybrid_run, visit_hybrid};
 
 /// Bytes that do not decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

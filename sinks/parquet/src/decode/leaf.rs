@@ -1,4 +1,7 @@
 //! One leaf's rows out of a column chunk.
+//!
+//! A page that is wanted whole is decoded straight to the rows' place. Of a page that is wanted in part all is decoded, and
+//! the rest cut out again: pages are short.
 
 use std::ops::Range;
 
@@ -8,7 +11,8 @@ use parquet::errors::{ParquetError, Result};
 use sink_api::Text;
 use uuid::Uuid;
 
-use crate::codec::{Malformed, decode_delta, decode_hybrid};
+use super::values::{self, Number};
+use crate::codec::{Malformed, Stretch, visit_hybrid};
 use crate::encode::LeafData;
 
 impl From<Malformed> for ParquetError {
@@ -17,27 +21,41 @@ impl From<Malformed> for ParquetError {
     }
 }
 
-/// A chunk's dictionary.
-enum Dictionary {
-    None,
-    Numbers(Vec<u64>),
-    /// This many texts or UUIDs, which the rows' data hold already.
-    Coded(usize),
-}
-
-/// The values of one page that are set.
+/// A leaf's values, one a row; a null row's value is zero.
 enum Values {
-    Numbers(Vec<u64>),
-    Fixed(Vec<u128>),
-    /// Codes into the chunk's dictionary of texts or UUIDs.
-    Codes(Vec<u32>),
+    Narrow(Column<u32>),
+    Wide(Column<u64>),
+    Fixed(Column<u128>),
+    Text(Vec<Text>, Column<u32>),
+    Uuid(Vec<Uuid>, Column<u32>),
 }
 
-/// What was decoded so far, one entry a row.
-struct Rows {
-    data: LeafData,
+/// Rows decoded so far, and the chunk's dictionary (for texts and UUIDs the codes themselves, 1 = the first value).
+struct Column<T> {
+    rows: Vec<T>,
+    dictionary: Vec<T>,
+}
+
+impl<T> Default for Column<T> {
+    fn default() -> Self {
+        Self { rows: Vec::new(), dictionary: Vec::new() }
+    }
+}
+
+/// What was decoded so far.
+struct Decoded {
+    values: Values,
+    /// One byte a row, 1 = set, once a page had nulls; else empty.
     present: Vec<u8>,
-    any_null: bool,
+}
+
+/// The parts of a data page of version 2.
+struct DataPage<'a> {
+    levels: &'a [u8],
+    values: &'a [u8],
+    encoding: Encoding,
+    rows: usize,
+    set: usize,
 }
 
 /// Decodes the rows of a chunk that lie in `wanted` (ascending, disjoint; `None` is all).
@@ -48,16 +66,15 @@ pub(super) fn read_chunk(
     rows: usize,
     wanted: Option<&[Range<usize>]>,
 ) -> Result<LeafData> {
-    let mut dictionary = Dictionary::None;
-    let mut out = Rows { data: empty(physical, is_text), present: Vec::new(), any_null: false };
+    let mut out = Decoded { values: empty(physical, is_text), present: Vec::new() };
     let mut at = 0;
     while at < rows {
         if let (Some(wanted), Some(next)) = (wanted, pages.peek_next_page()?)
             && let Some(page_rows) = next.num_rows.filter(|_| !next.is_dict)
-            && !wanted.iter().any(|w| w.start < at + page_rows && at < w.end)
+            && !wanted.iter().any(|w| w.start < at.saturating_add(page_rows) && at < w.end)
         {
             pages.skip_next_page()?;
-            at += page_rows;
+            at = at.saturating_add(page_rows);
             continue;
         }
         let page = pages.get_next_page()?.ok_or_else(|| malformed("pages end before their rows"))?;
@@ -65,32 +82,24 @@ pub(super) fn read_chunk(
             if !matches!(encoding, Encoding::PLAIN | Encoding::PLAIN_DICTIONARY) {
                 return Err(malformed("encoding of a dictionary"));
             }
-            dictionary = read_dictionary(buf, *num_values as usize, physical, &mut out.data)?;
+            out.values.read_dictionary(buf, *num_values as usize)?;
             continue;
         }
-        let (page, values) = read_page(&page, rows - at, physical, &dictionary, &out.data)?;
-        let end = at + page.rows;
-        match wanted {
-            None => out.append(&values, &page, 0..page.rows),
-            Some(wanted) => {
-                let within = |w: &Range<usize>| w.start.clamp(at, end) - at..w.end.clamp(at, end) - at;
-                let ranges = wanted.iter().map(within).filter(|range| !range.is_empty());
-                ranges.for_each(|range| out.append(&values, &page, range));
-            }
+        let page = data_page(&page, rows - at)?;
+        let before = out.values.rows();
+        out.append(&page)?;
+        if let Some(wanted) = wanted {
+            let end = at + page.rows;
+            let within = |w: &Range<usize>| w.start.clamp(at, end) - at..w.end.clamp(at, end) - at;
+            out.keep(before, wanted.iter().map(within));
         }
-        at = end;
+        at += page.rows;
     }
     Ok(out.finish())
 }
 
-/// Decodes a data page of at most `rows_max` rows: which rows are set, and their values.
-fn read_page(
-    page: &Page,
-    rows_max: usize,
-    physical: Physical,
-    dictionary: &Dictionary,
-    data: &LeafData,
-) -> Result<(PageRows, Values)> {
+/// The parts of a data page of at most `rows_max` rows.
+fn data_page(page: &Page, rows_max: usize) -> Result<DataPage<'_>> {
     let Page::DataPageV2 { buf, num_rows, num_nulls, encoding, def_levels_byte_len, rep_levels_byte_len, .. } = page
     else {
         return Err(malformed("data page of version 1"));
@@ -101,192 +110,144 @@ fn read_page(
         return Err(malformed("rows of a page"));
     }
     let split = buf.split_at_checked(*def_levels_byte_len as usize);
-    let (level_bytes, value_bytes) = split.ok_or_else(|| malformed("levels of a page"))?;
-    let mut levels = None;
-    if set != 0 && set != rows {
-        let mut decoded = Vec::new();
-        decode_hybrid(level_bytes, 1, rows, &mut decoded)?;
-        if decoded.iter().filter(|l| **l == 1).count() != set {
-            return Err(malformed("levels of a page"));
-        }
-        levels = Some(decoded);
-    }
-    let values =
-        if set == 0 { no_values(data) } else { read_values(value_bytes, set, *encoding, physical, dictionary)? };
-    Ok((PageRows { levels, rows, set }, values))
+    let (levels, values) = split.ok_or_else(|| malformed("levels of a page"))?;
+    Ok(DataPage { levels, values, encoding: *encoding, rows, set })
 }
 
-fn malformed(what: &'static str) -> ParquetError {
+pub(super) fn malformed(what: &'static str) -> ParquetError {
     Malformed(what).into()
 }
 
-fn empty(physical: Physical, is_text: bool) -> LeafData {
+fn empty(physical: Physical, is_text: bool) -> Values {
     match physical {
-        Physical::INT32 => LeafData::Narrow(Vec::new(), None),
-        Physical::INT64 => LeafData::Wide(Vec::new(), None),
-        Physical::FIXED_LEN_BYTE_ARRAY if !is_text => LeafData::Fixed16(Vec::new(), None),
-        Physical::FIXED_LEN_BYTE_ARRAY => LeafData::Uuid(Vec::new(), Vec::new()),
-        _ => LeafData::Text(Vec::new(), Vec::new()),
+        Physical::INT32 => Values::Narrow(Column::default()),
+        Physical::INT64 => Values::Wide(Column::default()),
+        Physical::FIXED_LEN_BYTE_ARRAY if !is_text => Values::Fixed(Column::default()),
+        Physical::FIXED_LEN_BYTE_ARRAY => Values::Uuid(Vec::new(), Column::default()),
+        _ => Values::Text(Vec::new(), Column::default()),
     }
 }
 
-fn no_values(data: &LeafData) -> Values {
-    match data {
-        LeafData::Fixed16(..) => Values::Fixed(Vec::new()),
-        LeafData::Text(..) | LeafData::Uuid(..) => Values::Codes(Vec::new()),
-        _ => Values::Numbers(Vec::new()),
-    }
-}
-
-/// Reads a dictionary page; texts and UUIDs go to the data, whose codes will name them.
-fn read_dictionary(bytes: &[u8], count: usize, physical: Physical, data: &mut LeafData) -> Result<Dictionary> {
-    match data {
-        LeafData::Narrow(..) | LeafData::Wide(..) => plain_numbers(bytes, count, physical).map(Dictionary::Numbers),
-        LeafData::Uuid(values, _) => {
-            let (uuids, _) = bytes.as_chunks::<16>();
-            let uuids = uuids.get(..count).ok_or_else(|| malformed("dictionary cut off"))?;
-            *values = uuids.iter().map(|b| Uuid::from_bytes(*b)).collect();
-            Ok(Dictionary::Coded(count))
+impl Values {
+    fn rows(&self) -> usize {
+        match self {
+            Self::Narrow(column) | Self::Text(_, column) | Self::Uuid(_, column) => column.rows.len(),
+            Self::Wide(column) => column.rows.len(),
+            Self::Fixed(column) => column.rows.len(),
         }
-        LeafData::Text(values, _) => {
-            values.clear();
-            let mut rest = bytes;
-            for _ in 0..count {
-                let (length, after) = rest.split_first_chunk::<4>().ok_or_else(|| malformed("dictionary cut off"))?;
-                let length = u32::from_le_bytes(*length) as usize;
-                let (text, after) = after.split_at_checked(length).ok_or_else(|| malformed("dictionary cut off"))?;
-                let text: Text = std::str::from_utf8(text).map_err(|_| malformed("text that is not UTF-8"))?.into();
-                values.push(text);
-                rest = after;
+    }
+
+    fn read_dictionary(&mut self, bytes: &[u8], count: usize) -> Result<()> {
+        match self {
+            Self::Narrow(column) => column.dictionary = values::plain(bytes, count)?,
+            Self::Wide(column) => column.dictionary = values::plain(bytes, count)?,
+            Self::Fixed(_) => return Err(malformed("dictionary of a column that has none")),
+            Self::Uuid(uuids, column) => {
+                *uuids = bytes.as_chunks::<16>().0.iter().take(count).map(|bytes| Uuid::from_bytes(*bytes)).collect();
+                if uuids.len() != count {
+                    return Err(malformed("dictionary cut off"));
+                }
+                column.dictionary = (1..=count as u32).collect();
             }
-            Ok(Dictionary::Coded(count))
+            Self::Text(texts, column) => {
+                *texts = values::texts(bytes, count)?;
+                column.dictionary = (1..=count as u32).collect();
+            }
         }
-        LeafData::Null | LeafData::Fixed16(..) => Err(malformed("dictionary of a column that has none")),
+        Ok(())
     }
 }
 
-fn plain_numbers(bytes: &[u8], count: usize, physical: Physical) -> Result<Vec<u64>> {
-    let values: Vec<u64> = if physical == Physical::INT32 {
-        let words = bytes.chunks_exact(4).take(count);
-        words.map(|b| u64::from(u32::from_le_bytes(b.try_into().unwrap_or_default()))).collect()
-    } else {
-        let words = bytes.chunks_exact(8).take(count);
-        words.map(|b| u64::from_le_bytes(b.try_into().unwrap_or_default())).collect()
-    };
-    if values.len() == count { Ok(values) } else { Err(malformed("values cut off")) }
-}
+impl<T: Number> Column<T> {
+    /// Appends a page's rows.
+    fn append(&mut self, page: &DataPage<'_>, present: Option<&[u8]>) -> Result<()> {
+        let start = self.rows.len();
+        values::append(page.values, page.set, page.encoding, &self.dictionary, &mut self.rows)?;
+        if let Some(present) = present {
+            // Values stand one after another: move each to its row, from the last on.
+            let mut next = start + page.set;
+            self.rows.resize(start + page.rows, T::default());
+            for (row, present) in (start..start + page.rows).zip(present).rev() {
+                next -= usize::from(*present != 0);
+                self.rows[row] = if *present != 0 { self.rows[next] } else { T::default() };
+            }
+        }
+        Ok(())
+    }
 
-fn read_values(
-    bytes: &[u8],
-    set: usize,
-    encoding: Encoding,
-    physical: Physical,
-    dictionary: &Dictionary,
-) -> Result<Values> {
-    match (encoding, physical) {
-        (Encoding::PLAIN, Physical::INT32 | Physical::INT64) => {
-            plain_numbers(bytes, set, physical).map(Values::Numbers)
-        }
-        (Encoding::PLAIN, Physical::FIXED_LEN_BYTE_ARRAY) => {
-            let words = bytes.chunks_exact(16).take(set);
-            let values: Vec<u128> = words.map(|b| u128::from_be_bytes(b.try_into().unwrap_or_default())).collect();
-            if values.len() == set { Ok(Values::Fixed(values)) } else { Err(malformed("values cut off")) }
-        }
-        (Encoding::DELTA_BINARY_PACKED, Physical::INT32) => {
-            let mut values = Vec::new();
-            decode_delta::<32>(bytes, set, &mut values)?;
-            values.iter_mut().for_each(|v| *v = u64::from(*v as u32));
-            Ok(Values::Numbers(values))
-        }
-        (Encoding::DELTA_BINARY_PACKED, Physical::INT64) => {
-            let mut values = Vec::new();
-            decode_delta::<64>(bytes, set, &mut values)?;
-            Ok(Values::Numbers(values))
-        }
-        (Encoding::RLE_DICTIONARY, _) => {
-            let (width, rest) = bytes.split_first().ok_or_else(|| malformed("codes cut off"))?;
-            let mut codes = Vec::new();
-            decode_hybrid(rest, u32::from(*width), set, &mut codes)?;
-            coded(codes, dictionary)
-        }
-        _ => Err(malformed("encoding of a page")),
+    /// Keeps only `ranges` of the rows from `start` on.
+    fn keep(&mut self, start: usize, ranges: impl Iterator<Item = Range<usize>>) {
+        keep(&mut self.rows, start, ranges);
     }
 }
 
-fn coded(codes: Vec<u32>, dictionary: &Dictionary) -> Result<Values> {
-    let most = codes.iter().max().map_or(0, |c| *c as usize + 1);
-    let size = match dictionary {
-        Dictionary::None => 0,
-        Dictionary::Numbers(values) => values.len(),
-        Dictionary::Coded(count) => *count,
-    };
-    if most > size {
-        return Err(malformed("code that names no value"));
+fn keep<T: Copy>(rows: &mut Vec<T>, start: usize, ranges: impl Iterator<Item = Range<usize>>) {
+    let mut end = start;
+    for range in ranges {
+        rows.copy_within(start + range.start..start + range.end, end);
+        end += range.len();
     }
-    Ok(match dictionary {
-        Dictionary::Numbers(values) => Values::Numbers(codes.iter().map(|c| values[*c as usize]).collect()),
-        _ => Values::Codes(codes),
-    })
+    rows.truncate(end);
 }
 
-/// A decoded page's rows and which of them are set (`None`: all or none).
-struct PageRows {
-    levels: Option<Vec<u32>>,
-    rows: usize,
-    set: usize,
-}
-
-impl Rows {
-    fn append(&mut self, values: &Values, page: &PageRows, range: Range<usize>) {
+impl Decoded {
+    fn append(&mut self, page: &DataPage<'_>) -> Result<()> {
+        let before = self.values.rows();
         let full = page.set == page.rows;
-        // The first set value of the range, and one option a row.
-        let mut next = match &page.levels {
-            Some(levels) => levels[..range.start].iter().map(|l| *l as usize).sum(),
-            None if full => range.start,
-            None => 0,
-        };
-        let is_set = |row: usize| page.levels.as_ref().map_or(full, |levels| levels[row] == 1);
         if !full {
-            self.present.resize(self.data.rows(), 1);
-            self.any_null = true;
-            self.present.extend(range.clone().map(|row| u8::from(is_set(row))));
-        } else if self.any_null {
-            self.present.resize(self.data.rows() + range.len(), 1);
+            self.present.resize(before, 1);
+            self.read_levels(page)?;
+        } else if !self.present.is_empty() {
+            self.present.resize(before + page.rows, 1);
         }
-        let mut slot = |row: usize| {
-            let here = next;
-            let set = is_set(row);
-            next += usize::from(set);
-            set.then_some(here)
-        };
-        match (&mut self.data, values) {
-            (LeafData::Narrow(out, _), Values::Numbers(v)) if full => out.extend(v[range].iter().map(|v| *v as u32)),
-            (LeafData::Wide(out, _), Values::Numbers(v)) if full => out.extend_from_slice(&v[range]),
-            (LeafData::Narrow(out, _), Values::Numbers(v)) => {
-                out.extend(range.map(|row| slot(row).map_or(0, |at| v[at] as u32)));
+        let present = (!full).then(|| &self.present[before..]);
+        match &mut self.values {
+            Values::Narrow(column) => column.append(page, present),
+            Values::Wide(column) => column.append(page, present),
+            Values::Fixed(column) => column.append(page, present),
+            Values::Text(..) | Values::Uuid(..) if page.set != 0 && page.encoding != Encoding::RLE_DICTIONARY => {
+                Err(malformed("encoding of a page"))
             }
-            (LeafData::Wide(out, _), Values::Numbers(v)) => {
-                out.extend(range.map(|row| slot(row).map_or(0, |at| v[at])));
-            }
-            (LeafData::Fixed16(out, _), Values::Fixed(v)) => {
-                out.extend(range.map(|row| slot(row).map_or(0, |at| v[at])));
-            }
-            (LeafData::Text(_, out) | LeafData::Uuid(_, out), Values::Codes(v)) => {
-                out.extend(range.map(|row| slot(row).map_or(0, |at| v[at] + 1)));
-            }
-            // Values are read for the leaf's own type, so other pairs do not occur.
-            _ => {}
+            Values::Text(_, column) | Values::Uuid(_, column) => column.append(page, present),
+        }
+    }
+
+    /// Appends which rows of a page with nulls are set.
+    fn read_levels(&mut self, page: &DataPage<'_>) -> Result<()> {
+        let before = self.present.len();
+        if page.set == 0 {
+            self.present.resize(before + page.rows, 0);
+            return Ok(());
+        }
+        let present = &mut self.present;
+        visit_hybrid(page.levels, 1, page.rows, |stretch| match stretch {
+            Stretch::Run(level, rows) => present.resize(present.len() + rows, (level & 1) as u8),
+            Stretch::Codes(levels) => present.extend(levels.iter().map(|level| *level as u8)),
+        })?;
+        let set: usize = self.present[before..].iter().map(|p| usize::from(*p)).sum();
+        if set == page.set { Ok(()) } else { Err(malformed("levels of a page")) }
+    }
+
+    /// Keeps only `ranges` of the rows from `start` on.
+    fn keep(&mut self, start: usize, ranges: impl Iterator<Item = Range<usize>> + Clone) {
+        if !self.present.is_empty() {
+            keep(&mut self.present, start, ranges.clone());
+        }
+        match &mut self.values {
+            Values::Narrow(column) | Values::Text(_, column) | Values::Uuid(_, column) => column.keep(start, ranges),
+            Values::Wide(column) => column.keep(start, ranges),
+            Values::Fixed(column) => column.keep(start, ranges),
         }
     }
 
     fn finish(self) -> LeafData {
-        let Self { data, present, any_null } = self;
-        let present = any_null.then_some(present);
-        match data {
-            LeafData::Narrow(values, _) => LeafData::Narrow(values, present),
-            LeafData::Wide(values, _) => LeafData::Wide(values, present),
-            LeafData::Fixed16(values, _) => LeafData::Fixed16(values, present),
-            other => other,
+        let present = Some(self.present).filter(|p| !p.is_empty());
+        match self.values {
+            Values::Narrow(column) => LeafData::Narrow(column.rows, present),
+            Values::Wide(column) => LeafData::Wide(column.rows, present),
+            Values::Fixed(column) => LeafData::Fixed16(column.rows, present),
+            Values::Text(texts, column) => LeafData::Text(texts, column.rows),
+            Values::Uuid(uuids, column) => LeafData::Uuid(uuids, column.rows),
         }
     }
 }

@@ -8,6 +8,7 @@ mod rows;
 mod source;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::fs::File;
 use std::ops::Range;
@@ -30,6 +31,9 @@ use crate::encode::LeafData;
 use source::Source;
 
 pub use rows::{read_flows, read_rollup};
+
+/// Rows that a row group can have, well over what the writer is allowed: a damaged footer must not ask for all memory.
+const ROWS_MAX: usize = 1 << 24;
 
 /// Rows of a row group that are wanted: ascending, disjoint ranges, or all.
 pub type Wanted<'a> = Option<&'a [Range<usize>]>;
@@ -158,17 +162,21 @@ fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// Refuses a footer that places chunks outside the file: the readers of chunks take these figures as given.
+/// Refuses a footer that places chunks outside the file, or tells of absurdly many rows: the readers of chunks take these figures as given.
 fn check_places(metadata: &ParquetMetaData, length: u64) -> Result<()> {
     let inside = |start: i64, size: i64| {
         let end = start.checked_add(size).and_then(|end| u64::try_from(end).ok());
         start >= 0 && size >= 0 && end.is_some_and(|end| end <= length)
     };
     for group in metadata.row_groups() {
+        if !usize::try_from(group.num_rows()).is_ok_and(|rows| rows <= ROWS_MAX) {
+            let rows = group.num_rows();
+            return Err(ParquetError::General(format!("the footer tells of {rows} rows in a row group")));
+        }
         for chunk in group.columns() {
             let data = chunk.data_page_offset();
             let start = chunk.dictionary_page_offset().unwrap_or(data);
-            if group.num_rows() < 0 || data < start || !inside(data, 0) || !inside(start, chunk.compressed_size()) {
+            if data < start || !inside(data, 0) || !inside(start, chunk.compressed_size()) {
                 let name = chunk.column_descr().name();
                 return Err(ParquetError::General(format!("the footer places column {name} outside the file")));
             }

@@ -22,8 +22,15 @@ use crate::table::Leaf;
 /// headers and index stay under 0.1 bytes a row over all columns.
 pub const PAGE_ROWS: usize = 16 * 1024;
 
-/// Compression is left out for a chunk when its first page shrinks to no less than this share (in percent).
+/// A page that compression shrinks to no less than this share (in percent) is stored as it is, and compression is left out
+/// for the pages after it.
 const COMPRESSED_PERCENT_MAX: usize = 92;
+
+/// Shorter pages are not worth a frame's header.
+const COMPRESSED_BYTES_MIN: usize = 64;
+
+/// How many pages are left uncompressed before compression is tried again: pages of one direction are alike.
+const UNCOMPRESSED_PAGES: usize = 7;
 
 /// Encoder with buffers that are reused from chunk to chunk.
 pub struct ChunkEncoder {
@@ -45,7 +52,8 @@ struct Open<'a> {
     encodings: Vec<PageEncodingStats>,
     index: ColumnIndexBuilder,
     offsets: OffsetIndexBuilder,
-    compress: bool,
+    /// Pages until compression is tried again.
+    uncompressed_pages: usize,
 }
 
 /// A page ready to be written: levels, values, and the encoding of the values.
@@ -80,7 +88,7 @@ impl ChunkEncoder {
             encodings: Vec::new(),
             index: ColumnIndexBuilder::new(column.physical_type()),
             offsets: OffsetIndexBuilder::new(),
-            compress: true,
+            uncompressed_pages: 0,
         };
         let mut dictionary_offset = None;
         if let Some((values, count)) = plan.dictionary_page() {
@@ -90,11 +98,11 @@ impl ChunkEncoder {
         let data_offset = open.sink.bytes_written() as i64;
         let page_rows = if plan.is_uniform() { rows.max(1) } else { PAGE_ROWS };
         let (mut nulls, mut bounds) = (0, None::<Bounds>);
-        for (number, start) in (0..rows).step_by(page_rows).enumerate() {
+        for start in (0..rows).step_by(page_rows) {
             let range = start..rows.min(start + page_rows);
             let of_page = plan.bounds(range.clone());
             bounds = bounds.zip(of_page).map(|(a, b)| a.and(b)).or(bounds).or(of_page);
-            nulls += self.write_data(&mut open, &plan, range, of_page, number == 0)?;
+            nulls += self.write_data(&mut open, &plan, range, of_page)?;
         }
         let min_max = bounds.map(|bounds| plan.min_max(bounds));
         let statistics = chunk_statistics(column.physical_type(), min_max, nulls);
@@ -116,7 +124,6 @@ impl ChunkEncoder {
         plan: &Plan<'_>,
         range: Range<usize>,
         bounds: Option<Bounds>,
-        first: bool,
     ) -> Result<usize> {
         let (levels, present) = levels(plan, range.clone());
         let Encoded { bytes: values, encoding } = plan.encode(range.clone());
@@ -127,19 +134,22 @@ impl ChunkEncoder {
         }
         open.offsets.append_row_count(page.rows as i64);
         let nulls = page.nulls;
-        self.write_page(open, page, first)?;
+        self.write_page(open, page)?;
         Ok(nulls)
     }
 
-    fn write_page(&mut self, open: &mut Open<'_>, page: PageParts, first: bool) -> Result<()> {
+    fn write_page(&mut self, open: &mut Open<'_>, page: PageParts) -> Result<()> {
         let uncompressed = page.levels.len() + page.values.len();
         let mut stored = None;
-        if open.compress && !page.values.is_empty() {
+        if open.uncompressed_pages > 0 {
+            open.uncompressed_pages -= 1;
+        } else if page.values.len() >= COMPRESSED_BYTES_MIN {
             let compressed = self.zstd.compress(&page.values)?;
-            let pays = compressed.len() * 100 < page.values.len() * COMPRESSED_PERCENT_MAX;
-            // One page tells for the whole chunk: its pages are alike.
-            open.compress = pays || !first || page.values.len() < 64;
-            stored = (compressed.len() < page.values.len()).then_some(compressed);
+            if compressed.len() * 100 < page.values.len() * COMPRESSED_PERCENT_MAX {
+                stored = Some(compressed);
+            } else {
+                open.uncompressed_pages = UNCOMPRESSED_PAGES;
+            }
         }
         let is_compressed = stored.is_some();
         let levels_len = page.levels.len() as u32;
@@ -212,17 +222,21 @@ impl Open<'_> {
 fn levels(plan: &Plan<'_>, range: Range<usize>) -> (Vec<u8>, usize) {
     let mut out = Vec::new();
     let rows = range.len();
-    let levels: Vec<u32> = match (plan.present(), plan.codes()) {
-        (Some(present), _) => present[range].iter().map(|p| u32::from(*p)).collect(),
-        (None, Some(codes)) => codes[range].iter().map(|c| u32::from(*c != 0)).collect(),
-        (None, None) => {
-            let set = !plan.all_null();
-            encode_hybrid_run(u32::from(set), rows, 1, &mut out);
-            return (out, if set { rows } else { 0 });
-        }
+    let set = match (plan.present(), plan.codes()) {
+        (Some(present), _) => present[range.clone()].iter().map(|p| usize::from(*p)).sum(),
+        (None, Some(codes)) => codes[range.clone()].iter().map(|c| usize::from(*c != 0)).sum(),
+        (None, None) if plan.all_null() => 0,
+        (None, None) => rows,
     };
-    encode_hybrid(&levels, 1, &mut out);
-    (out, levels.iter().map(|l| *l as usize).sum())
+    match (plan.present(), plan.codes()) {
+        (Some(present), _) if set != 0 && set != rows => encode_hybrid(&present[range], 1, &mut out),
+        (None, Some(codes)) if set != 0 && set != rows => {
+            let present: Vec<u8> = codes[range].iter().map(|c| u8::from(*c != 0)).collect();
+            encode_hybrid(&present, 1, &mut out);
+        }
+        _ => encode_hybrid_run(u32::from(set != 0), rows, 1, &mut out),
+    }
+    (out, set)
 }
 
 fn chunk_statistics(physical: Physical, min_max: Option<(Vec<u8>, Vec<u8>)>, nulls: usize) -> Statistics {

@@ -6,6 +6,7 @@
 mod chunk;
 mod file;
 mod gather;
+mod numbers;
 mod order;
 mod pages;
 

@@ -1,7 +1,10 @@
-//! The order of flows within a row group: by subscriber, or by the customer's address where no row has a subscriber.
+//! The order of flows within a row group: by direction, then by subscriber, or by the customer's address where no row has a
+//! subscriber.
 //!
-//! All rows of one subscriber then stand together: the page index leads a search for one subscriber to a page or two of each
-//! row group, and the columns that go with the subscriber (address, reseller, site, NAS) become runs.
+//! All rows of one subscriber and direction then stand together: the page index leads a search for one subscriber to a page
+//! or two a direction of each row group, and the columns that go with the subscriber (address, reseller, site, NAS) become
+//! runs. The direction comes first because it decides which side is the customer's: whole pages then hold service ports only,
+//! or the operator's own AS only, and cost next to nothing.
 
 use std::sync::Arc;
 
@@ -9,21 +12,60 @@ use sink_api::{Addr, Direction, FlowBatch};
 
 use super::Rows;
 use super::gather::dictionary;
+use crate::codec::width_of;
+
+/// Bits of a key that one pass of the sort looks at.
+const DIGIT_BITS: u32 = 11;
 
 /// Puts rows of these batches (`rows` by number over all batches, or all of them) into stored order. Rows that are equal in
 /// it keep the order in which they came.
 pub fn flow_order(batches: &[Arc<FlowBatch>], total: usize, rows: Option<Vec<u32>>) -> Rows {
     let chosen = Rows { total, order: rows };
     let (values, codes) = dictionary(batches.iter().map(|b| &b.subscriber_id), &chosen);
-    let keys = if values.is_empty() { customer_keys(batches, &chosen) } else { codes };
-    // Key above, place below: one sort of plain numbers that keeps equal keys in order.
-    let place = |index: usize| chosen.order.as_ref().map_or(index as u32, |order| order[index]);
-    let mut packed: Vec<u64> = Vec::with_capacity(keys.len());
-    packed.extend(keys.iter().enumerate().map(|(index, key)| (u64::from(*key) << 32) | index as u64));
-    if !packed.is_sorted() {
-        packed.sort_unstable();
+    let customers = if values.is_empty() { customer_keys(batches, &chosen) } else { codes };
+    let directions = chosen.apply(batches.iter().flat_map(|b| directions(b)).collect());
+    // Key above, place below: plain numbers that are sorted by the key's bits alone.
+    let place_bits = width_of(customers.len() as u64);
+    let customer_bits = width_of(customers.iter().fold(0, |all, key| all | key).into());
+    let direction_bits = width_of(directions.iter().fold(0, |all, key| all | key).into());
+    let key_bits = (customer_bits + direction_bits).min(u64::BITS - place_bits);
+    let packed = customers.iter().zip(&directions).enumerate().map(|(place, (customer, direction))| {
+        let key = u64::from(*direction) << customer_bits | u64::from(*customer);
+        key << place_bits | place as u64
+    });
+    let sorted = sort_by_bits(packed.collect(), place_bits, key_bits);
+    let places = u64::MAX >> (u64::BITS - place_bits.max(1));
+    let row = |packed: u64| {
+        let place = (packed & places) as usize;
+        chosen.order.as_ref().map_or(place as u32, |order| order[place])
+    };
+    Rows { total, order: Some(sorted.into_iter().map(row).collect()) }
+}
+
+/// Sorts by the `bits` bits above the `skip` lowest, keeping the order of equal ones: a counting sort a digit, lowest first.
+fn sort_by_bits(mut values: Vec<u64>, skip: u32, bits: u32) -> Vec<u64> {
+    let mut other = vec![0u64; values.len()];
+    for shift in (skip..skip + bits).step_by(DIGIT_BITS as usize) {
+        let digit = |value: u64| (value >> shift) as usize & ((1 << DIGIT_BITS) - 1);
+        let mut starts = [0usize; 1 << DIGIT_BITS];
+        values.iter().for_each(|value| starts[digit(*value)] += 1);
+        let mut next = 0;
+        for start in &mut starts {
+            next += std::mem::replace(start, next);
+        }
+        for value in &values {
+            let slot = &mut starts[digit(*value)];
+            other[*slot] = *value;
+            *slot += 1;
+        }
+        std::mem::swap(&mut values, &mut other);
     }
-    Rows { total, order: Some(packed.into_iter().map(|p| place(p as u32 as usize)).collect()) }
+    values
+}
+
+/// The direction of each row as a number, 0 when it is not known.
+fn directions(batch: &FlowBatch) -> impl Iterator<Item = u8> {
+    (0..batch.len()).map(|row| batch.direction.value_or_default(row))
 }
 
 /// The customer's address of each row as a number; IPv6 by its network part.
@@ -35,4 +77,38 @@ fn customer_keys(batches: &[Arc<FlowBatch>], chosen: &Rows) -> Vec<u32> {
         (0..batch.len()).map(|row| side(row).map_or(0, key)).collect()
     };
     chosen.apply(batches.iter().flat_map(of_batch).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use sink_api::batch::Field;
+
+    proptest! {
+        #[test]
+        fn digits_sort_as_a_stable_sort_does(keys in prop::collection::vec(0u64..1 << 35, 0..300), narrow in 0u32..30) {
+            let place_bits = 9;
+            let packed: Vec<u64> =
+                keys.iter().enumerate().map(|(place, key)| (key >> narrow) << place_bits | place as u64).collect();
+            let mut want = packed.clone();
+            want.sort();
+            prop_assert_eq!(sort_by_bits(packed, place_bits, 35 - narrow), want);
+        }
+    }
+
+    #[test]
+    fn rows_stand_by_direction_then_subscriber_then_arrival() {
+        let batches: Vec<Arc<FlowBatch>> = (0..3).map(|n| Arc::new(crate::support::Isp::new(n).batch(700))).collect();
+        let chosen: Vec<u32> = (0..2100).filter(|row| row % 3 != 0).collect();
+        let order = flow_order(&batches, 2100, Some(chosen.clone())).order.unwrap();
+        let key = |row: u32| {
+            let (batch, at) = (&batches[row as usize / 700], row as usize % 700);
+            (batch.direction.get(at), batch.subscriber_id.get(at).copied(), row)
+        };
+        let mut want = chosen;
+        want.sort_by_key(|row| key(*row));
+        assert_eq!(order, want);
+        assert!(batches[0].value(Field::Direction, 0) != sink_api::Value::Null);
+    }
 }

@@ -1,23 +1,14 @@
 //! How a leaf's values become the bytes of pages.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-use hashbrown::HashMap;
 use parquet::basic::Encoding;
 
 use super::gather::LeafData;
-use crate::codec::{encode_delta, encode_hybrid, width_of};
+use super::numbers::NumberDictionary;
+use crate::codec::{Delta, encode_delta, encode_hybrid, width_of};
 use crate::table::{Layout, Leaf, LeafType};
-
-/// A dictionary of numbers is given up when the first rows show more distinct values than this share of them.
-const SAMPLE_ROWS: usize = 4096;
-const SAMPLE_DISTINCT_MAX: usize = SAMPLE_ROWS / 4;
-
-/// Distinct numbers that a dictionary holds at the most: codes of up to 16 bits.
-const DISTINCT_MAX: usize = 1 << 16;
-
-/// Codes stand for numbers below this by a table without hashing.
-const DIRECT_MAX: usize = 1 << 16;
 
 /// The values of a page.
 pub struct Encoded {
@@ -57,22 +48,13 @@ pub struct Plan<'a> {
     numbers: Option<NumberDictionary>,
 }
 
-/// Distinct numbers in order of appearance, and one code a row (null rows have the code of nothing and are not written).
-struct NumberDictionary {
-    values: Vec<u64>,
-    codes: Vec<u32>,
-}
-
 impl<'a> Plan<'a> {
     pub fn new(leaf: &Leaf, data: &'a LeafData) -> Self {
         let wants = matches!(leaf.layout, Layout::DictionaryOrPlain | Layout::DictionaryOrDelta);
+        let packs = leaf.layout == Layout::DictionaryOrDelta;
         let numbers = match data {
-            LeafData::Narrow(values, present) if wants => {
-                NumberDictionary::new(values.iter().map(|v| u64::from(*v)), present.as_deref())
-            }
-            LeafData::Wide(values, present) if wants => {
-                NumberDictionary::new(values.iter().copied(), present.as_deref())
-            }
+            LeafData::Narrow(values, present) if wants => NumberDictionary::new(values, present.as_deref(), packs),
+            LeafData::Wide(values, present) if wants => NumberDictionary::new(values, present.as_deref(), packs),
             _ => None,
         };
         Self { data, layout: leaf.layout, kind: leaf.kind, numbers }
@@ -136,36 +118,32 @@ impl<'a> Plan<'a> {
     /// Encodes the set rows of a range.
     pub fn encode(&self, range: Range<usize>) -> Encoded {
         if let Some(numbers) = &self.numbers {
-            let codes = chosen(&numbers.codes, self.present(), range);
-            return coded(&codes, numbers.values.len());
+            return coded(&chosen(&numbers.codes, self.present(), range));
         }
         match self.data {
             LeafData::Null => Encoded { bytes: Vec::new(), encoding: Encoding::PLAIN },
-            LeafData::Text(values, codes) => coded(&set_codes(&codes[range]), values.len()),
-            LeafData::Uuid(values, codes) => coded(&set_codes(&codes[range]), values.len()),
+            LeafData::Text(_, codes) | LeafData::Uuid(_, codes) => coded(&set_codes(&codes[range])),
             LeafData::Fixed16(values, present) => {
                 let set = chosen(values, present.as_deref(), range);
                 let bytes = set.iter().flat_map(|v| v.to_be_bytes()).collect();
                 Encoded { bytes, encoding: Encoding::PLAIN }
             }
-            LeafData::Narrow(values, present) => {
-                let set = chosen(values, present.as_deref(), range);
-                if self.is_delta() {
-                    let wide: Vec<u64> = set.iter().map(|v| u64::from(*v)).collect();
-                    return delta::<32>(&wide);
-                }
-                let bytes = set.iter().flat_map(|v| v.to_le_bytes()).collect();
-                Encoded { bytes, encoding: Encoding::PLAIN }
-            }
-            LeafData::Wide(values, present) => {
-                let set = chosen(values, present.as_deref(), range);
-                if self.is_delta() {
-                    return delta::<64>(&set);
-                }
-                let bytes = set.iter().flat_map(|v| v.to_le_bytes()).collect();
-                Encoded { bytes, encoding: Encoding::PLAIN }
-            }
+            LeafData::Narrow(values, present) => self.plain_or_delta(&chosen(values, present.as_deref(), range)),
+            LeafData::Wide(values, present) => self.plain_or_delta(&chosen(values, present.as_deref(), range)),
         }
+    }
+
+    fn plain_or_delta<T: Delta>(&self, values: &[T]) -> Encoded {
+        let mut bytes = Vec::with_capacity(std::mem::size_of_val(values));
+        if matches!(self.layout, Layout::Delta | Layout::DictionaryOrDelta) {
+            encode_delta(values, &mut bytes);
+            return Encoded { bytes, encoding: Encoding::DELTA_BINARY_PACKED };
+        }
+        let width = size_of::<T>();
+        for value in values {
+            bytes.extend_from_slice(&Into::<u64>::into(*value).to_le_bytes()[..width]);
+        }
+        Encoded { bytes, encoding: Encoding::PLAIN }
     }
 
     /// Smallest and largest set value of a range; `None` when no row is set.
@@ -204,10 +182,6 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn is_delta(&self) -> bool {
-        matches!(self.layout, Layout::Delta | Layout::DictionaryOrDelta)
-    }
-
     fn plain_number(&self, value: u64, out: &mut Vec<u8>) {
         match self.kind {
             LeafType::Unsigned(_) => out.extend_from_slice(&(value as u32).to_le_bytes()),
@@ -216,58 +190,10 @@ impl<'a> Plan<'a> {
     }
 }
 
-impl NumberDictionary {
-    /// The dictionary, unless there are too many distinct values for it to pay.
-    fn new(values: impl ExactSizeIterator<Item = u64> + Clone, present: Option<&[u8]>) -> Option<Self> {
-        let rows = values.len();
-        if let (None, Some(first)) = (present, values.clone().next())
-            && values.clone().all(|value| value == first)
-        {
-            return Some(Self { values: vec![first], codes: vec![0; rows] });
-        }
-        let mut dictionary = Self { values: Vec::new(), codes: Vec::with_capacity(rows) };
-        let mut direct = vec![u32::MAX; DIRECT_MAX];
-        let mut hashed: HashMap<u64, u32, foldhash::fast::RandomState> = HashMap::default();
-        let mut last = None;
-        for (row, value) in values.enumerate() {
-            if let Some((same, code)) = last
-                && same == value
-            {
-                dictionary.codes.push(code);
-                continue;
-            }
-            if present.is_some_and(|p| p[row] == 0) {
-                dictionary.codes.push(0);
-                continue;
-            }
-            let next = dictionary.values.len() as u32;
-            let code = match direct.get_mut(usize::try_from(value).unwrap_or(usize::MAX)) {
-                Some(slot) if *slot == u32::MAX => {
-                    *slot = next;
-                    next
-                }
-                Some(slot) => *slot,
-                None => *hashed.entry(value).or_insert(next),
-            };
-            if code == next {
-                dictionary.values.push(value);
-                let sampled = rows > SAMPLE_ROWS && row < SAMPLE_ROWS;
-                if next as usize >= DISTINCT_MAX || (sampled && next as usize >= SAMPLE_DISTINCT_MAX) {
-                    return None;
-                }
-            }
-            dictionary.codes.push(code);
-            last = Some((value, code));
-        }
-        // A dictionary of values that hardly repeat costs more than it saves.
-        (dictionary.values.len() <= rows.div_ceil(2).max(1)).then_some(dictionary)
-    }
-}
-
 /// The rows of a range that are set.
-fn chosen<T: Copy>(values: &[T], present: Option<&[u8]>, range: Range<usize>) -> Vec<T> {
+fn chosen<'v, T: Copy>(values: &'v [T], present: Option<&[u8]>, range: Range<usize>) -> Cow<'v, [T]> {
     match present {
-        None => values[range].to_vec(),
+        None => Cow::Borrowed(&values[range]),
         Some(present) => {
             let pairs = values[range.clone()].iter().zip(&present[range]);
             pairs.filter(|(_, p)| **p != 0).map(|(v, _)| *v).collect()
@@ -280,17 +206,11 @@ fn set_codes(codes: &[u32]) -> Vec<u32> {
 }
 
 /// A page of dictionary codes: their width, then the codes.
-fn coded(codes: &[u32], distinct: usize) -> Encoded {
-    let width = width_of(distinct.saturating_sub(1) as u64);
+fn coded(codes: &[u32]) -> Encoded {
+    let width = width_of(codes.iter().copied().max().unwrap_or(0).into());
     let mut bytes = vec![width as u8];
     encode_hybrid(codes, width, &mut bytes);
     Encoded { bytes, encoding: Encoding::RLE_DICTIONARY }
-}
-
-fn delta<const BITS: u32>(values: &[u64]) -> Encoded {
-    let mut bytes = Vec::new();
-    encode_delta::<BITS>(values, &mut bytes);
-    Encoded { bytes, encoding: Encoding::DELTA_BINARY_PACKED }
 }
 
 /// Smallest and largest set value of a range, after `view`.

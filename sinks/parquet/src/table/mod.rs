@@ -189,7 +189,9 @@ pub fn field_type(field: Field) -> ColumnType {
 fn field_layout(field: Field) -> Layout {
     match field {
         Field::Time | Field::FlowStart | Field::Bytes => Layout::Delta,
-        Field::ReceivedAt | Field::Packets | Field::RttMs => Layout::DictionaryOrDelta,
+        Field::ReceivedAt | Field::Packets | Field::RttMs | Field::SrcPort | Field::DstPort => {
+            Layout::DictionaryOrDelta
+        }
         Field::SrcIp | Field::DstIp | Field::NatSrcIp | Field::NatDstIp => Layout::Plain,
         _ => Layout::DictionaryOrPlain,
     }

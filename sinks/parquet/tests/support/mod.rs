@@ -72,10 +72,10 @@ pub struct Isp {
     random: Random,
     subscribers: Zipf,
     remotes: Zipf,
-    /// Receive time of the next batch, ms.
-    pub now_ms: i64,
-    /// ms that a batch of 1,000 flows takes.
-    pub ms_per_1000: i64,
+    /// Receive time of the next batch, µs.
+    pub now_us: i64,
+    /// µs from flow to flow.
+    pub us_per_flow: i64,
 }
 
 const SERVICES: [(u16, u8, &str); 8] = [
@@ -95,8 +95,8 @@ impl Isp {
             random: Random(seed),
             subscribers: Zipf::new(SUBSCRIBERS, 0.9),
             remotes: Zipf::new(REMOTES, 1.05),
-            now_ms: DAY_START_MS + 3_600_000,
-            ms_per_1000: 1,
+            now_us: (DAY_START_MS + 3_600_000) * 1_000,
+            us_per_flow: 1,
         }
     }
 
@@ -124,7 +124,7 @@ impl Isp {
             let at = row / 30 % 4;
             self.row(&mut b, row, (exporters[at], nas[at]), (&sites, &resellers, &apps, category), &mut known);
         }
-        self.now_ms += (rows as i64 * self.ms_per_1000) / 1000;
+        self.now_us += rows as i64 * self.us_per_flow;
         b.fill_missing();
         b
     }
@@ -149,7 +149,8 @@ impl Isp {
         let packets = ((1.2 + 1.4 * r.normal()).exp() as u64).clamp(1, 1 << 30);
         let bytes = packets * (40 + (r.unit().powi(2) * 1440.0) as u64);
         let duration = if r.below(4) == 0 { 0 } else { ((7.0 + 2.0 * r.normal()).exp() as i64).clamp(0, 900_000) };
-        let received = self.now_ms + (row as i64 * self.ms_per_1000) / 1000;
+        // Flows come 30 to a datagram.
+        let received = (self.now_us + (row / 30 * 30) as i64 * self.us_per_flow) / 1_000;
         let end = received - 1 - r.below(15_000) as i64;
         b.time.push(Some(end));
         b.flow_start.push(Some(end - duration));
