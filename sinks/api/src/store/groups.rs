@@ -45,13 +45,13 @@ impl Groups {
     /// The group of a key, a new one when it has none; `None` when there are `groups_max` already.
     #[inline]
     pub fn find(&mut self, key: &[u64], groups_max: usize) -> Option<u32> {
-        if self.keys.get(self.last * self.stride..).is_some_and(|held| held.starts_with(key)) {
+        if self.keys.get(self.last * self.stride..).is_some_and(|held| same(held, key)) {
             return Some(self.last as u32);
         }
         let hash = hash(self.seed, key);
         let (keys, stride) = (&self.keys, self.stride);
         let of = |group: u32| &keys[group as usize * stride..][..stride];
-        let group = match self.table.find(hash, |group| of(*group) == key) {
+        let group = match self.table.find(hash, |group| same(of(*group), key)) {
             Some(group) => *group,
             None if self.len() >= groups_max => return None,
             None => {
@@ -64,6 +64,12 @@ impl Groups {
         self.last = group as usize;
         Some(group)
     }
+}
+
+/// Whether a key that is held begins what is given: a loop, since a call of `memcmp` costs more for keys as short as these.
+#[inline]
+fn same(held: &[u64], key: &[u64]) -> bool {
+    held.len() >= key.len() && held.iter().zip(key).all(|(a, b)| a == b)
 }
 
 /// Multiplies and folds: every bit of a key reaches the upper and lower bits that the table looks at.

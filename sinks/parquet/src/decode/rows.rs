@@ -121,10 +121,11 @@ fn fill<T: Copy + Default>(column: &mut Column<T>, data: LeafData, rows: usize, 
         LeafData::Narrow(values, None) => column.extend(values.into_iter().map(|v| narrow(v.into()))),
         LeafData::Wide(values, None) => column.extend(values.into_iter().map(narrow)),
         LeafData::Narrow(values, Some(present)) => {
-            values.into_iter().zip(present).for_each(|(v, p)| column.push((p != 0).then(|| narrow(v.into()))));
+            let options = values.into_iter().zip(present).map(|(v, p)| (p != 0).then(|| narrow(v.into())));
+            column.extend_options(options);
         }
         LeafData::Wide(values, Some(present)) => {
-            values.into_iter().zip(present).for_each(|(v, p)| column.push((p != 0).then(|| narrow(v))));
+            column.extend_options(values.into_iter().zip(present).map(|(v, p)| (p != 0).then(|| narrow(v))));
         }
         _ => column.push_nulls(rows),
     }

@@ -12,7 +12,7 @@ fn write(path: &Path, batch: &sink_api::FlowBatch, fields: &[Field]) {
     let mut table = Table::flows();
     table.columns.retain(|c| fields.iter().any(|f| f.name() == c.name));
     let mut writer = FileWriter::create(path, &table, 1).unwrap();
-    let rows = Rows { total: batch.len(), order: None };
+    let rows = Rows::new(batch.len(), None);
     writer.row_group(&rows, |column| vec![flow_cells(batch, fields[column])]).unwrap();
     let written = writer.finish().unwrap();
     assert_eq!((written.rows, written.bytes), (batch.len() as u64, path.metadata().unwrap().len()));

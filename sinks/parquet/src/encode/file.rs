@@ -63,8 +63,17 @@ impl FileWriter {
         let mut group = self.writer.next_row_group()?;
         let mut leaf_number = 0;
         for (number, leaves) in self.columns.iter().enumerate() {
-            let data = gather(&cells(number), rows);
-            for (leaf, data) in leaves.iter().zip(&data) {
+            let gathered;
+            let data = match &rows.known {
+                Some((name, data)) if leaves.first().is_some_and(|leaf| leaf.name == *name) => {
+                    std::slice::from_ref(data)
+                }
+                _ => {
+                    gathered = gather(&cells(number), rows);
+                    &gathered
+                }
+            };
+            for (leaf, data) in leaves.iter().zip(data) {
                 let column = self.schema.column(leaf_number);
                 let chunk = self.encoder.encode(leaf, &column, data, rows.stored())?;
                 group.append_column(&chunk.bytes, chunk.close)?;

@@ -15,9 +15,16 @@ pub struct Rows {
     pub total: usize,
     /// Row numbers over all parts, in stored order; `None` stores every row as it comes.
     pub order: Option<Vec<u32>>,
+    /// A column that was brought together to find the order, by its name.
+    pub known: Option<(&'static str, LeafData)>,
 }
 
 impl Rows {
+    /// Every row as it comes, or these.
+    pub fn new(total: usize, order: Option<Vec<u32>>) -> Self {
+        Self { total, order, known: None }
+    }
+
     /// Rows stored.
     pub fn stored(&self) -> usize {
         self.order.as_ref().map_or(self.total, Vec::len)
@@ -90,11 +97,13 @@ pub fn gather(parts: &[Cells<'_>], rows: &Rows) -> Vec<LeafData> {
             vec![if values.is_empty() { LeafData::Null } else { LeafData::Uuid(values, codes) }]
         }
         Some(Cells::Times(_)) => {
-            let values = all!(Times).flat_map(|t| t.iter().map(|v| *v as u64)).collect();
+            let mut values = Vec::with_capacity(rows.total);
+            all!(Times).for_each(|part| values.extend(part.iter().map(|v| *v as u64)));
             vec![LeafData::Wide(rows.apply(values), None)]
         }
         Some(Cells::Counts(_)) => {
-            let values = all!(Counts).flat_map(|t| t.iter().map(|v| (*v).min(i64::MAX as u64))).collect();
+            let mut values = Vec::with_capacity(rows.total);
+            all!(Counts).for_each(|part| values.extend(part.iter().map(|v| (*v).min(i64::MAX as u64))));
             vec![LeafData::Wide(rows.apply(values), None)]
         }
     }
@@ -167,6 +176,14 @@ fn settle<T>(values: Vec<T>, present: Option<Vec<u8>>) -> Together<T> {
 }
 
 fn expand(dict: &Dict<Addr>) -> IpColumn {
+    let narrow: Option<Vec<u32>> = dict.values().iter().map(|addr| addr.as_v4()).collect();
+    if let Some(narrow) = narrow
+        && !dict.codes().contains(&0)
+    {
+        let mut column = Column::with_capacity(dict.len());
+        column.extend(dict.codes().iter().map(|code| narrow[*code as usize - 1]));
+        return IpColumn::from_v4(column);
+    }
     let mut column = IpColumn::default();
     dict.codes().iter().for_each(|code| column.push(dict.value(*code).copied()));
     column
@@ -202,17 +219,21 @@ pub(super) fn dictionary<'a, T: DictValue + Hash + 'a>(
     parts: impl Iterator<Item = &'a Dict<T>>,
     rows: &Rows,
 ) -> (Vec<T>, Vec<u32>) {
-    let mut known: HashMap<&T, u32, foldhash::fast::RandomState> = HashMap::default();
+    let mut known: HashMap<T, u32, foldhash::fast::RandomState> = HashMap::default();
     let mut values: Vec<&T> = Vec::new();
     let mut codes: Vec<u32> = Vec::with_capacity(rows.total);
     for part in parts {
         let mut own = Vec::with_capacity(part.values().len() + 1);
         own.push(0);
         for value in part.values() {
-            own.push(*known.entry(value).or_insert_with(|| {
-                values.push(value);
-                values.len() as u32
-            }));
+            own.push(match known.get(value) {
+                Some(code) => *code,
+                None => {
+                    values.push(value);
+                    known.insert(value.clone(), values.len() as u32);
+                    values.len() as u32
+                }
+            });
         }
         codes.extend(part.codes().iter().map(|code| own[*code as usize]));
     }

@@ -15,7 +15,7 @@ const SAMPLE_DISTINCT_MAX: usize = SAMPLE_ROWS / 4;
 /// Distinct numbers that a dictionary holds at the most: codes of up to 16 bits.
 const DISTINCT_MAX: usize = 1 << 16;
 
-/// Codes of numbers below this are found in a table, without hashing.
+/// Numbers that lie less than this above the smallest one are found in a table, without hashing.
 const DIRECT_MAX: u64 = 1 << 16;
 
 /// The code of a number that has none yet.
@@ -27,17 +27,19 @@ pub(super) struct NumberDictionary {
     pub codes: Vec<u32>,
 }
 
-/// Finds the code of a number.
-enum Known {
-    Table(Vec<u32>),
-    Hashed(HashMap<u64, u32, foldhash::fast::RandomState>),
+/// Finds the code of a number: in a table of those near the smallest one, or by its hash.
+struct Known {
+    least: u64,
+    table: Vec<u32>,
+    hashed: HashMap<u64, u32, foldhash::fast::RandomState>,
 }
 
 impl Known {
+    #[inline]
     fn slot(&mut self, value: u64) -> &mut u32 {
-        match self {
-            Self::Table(codes) => &mut codes[value as usize],
-            Self::Hashed(codes) => codes.entry(value).or_insert(NONE),
+        match self.table.get_mut(usize::try_from(value.wrapping_sub(self.least)).unwrap_or(usize::MAX)) {
+            Some(slot) => slot,
+            None => self.hashed.entry(value).or_insert(NONE),
         }
     }
 }
@@ -45,29 +47,27 @@ impl Known {
 impl NumberDictionary {
     /// The dictionary, unless it would be larger than what the numbers take without: packed differences (`packs`), or one
     /// after another.
-    pub fn new<T: Delta + PartialEq + Ord>(values: &[T], present: Option<&[u8]>, packs: bool) -> Option<Self> {
-        let (first, most) = (*values.first()?, (*values.iter().max()?).into());
-        if present.is_none() && values.iter().all(|value| *value == first) {
-            return Some(Self { values: vec![first.into()], codes: vec![0; values.len()] });
+    pub fn new<T: Delta + Ord>(values: &[T], present: Option<&[u8]>, packs: bool) -> Option<Self> {
+        let first = *values.first()?;
+        let least = values.iter().fold(first, |least, value| least.min(*value)).into();
+        let most = values.iter().fold(first, |most, value| most.max(*value)).into();
+        if present.is_none() && least == most {
+            return Some(Self { values: vec![least], codes: vec![0; values.len()] });
         }
-        let mut known = if most < DIRECT_MAX {
-            Known::Table(vec![NONE; most as usize + 1])
+        let all_in_table = most - least < DIRECT_MAX;
+        let table = vec![NONE; (most - least).min(DIRECT_MAX - 1) as usize + 1];
+        let mut known = Known { least, table, hashed: HashMap::default() };
+        let mut distinct = frequent_first(values, present, &mut known);
+        if !all_in_table && values.len() > SAMPLE_ROWS && distinct.len() > SAMPLE_DISTINCT_MAX {
+            return None;
+        }
+        let codes = if all_in_table {
+            code_by_table(values, present, &mut distinct, &mut known)
         } else {
-            Known::Hashed(HashMap::default())
-        };
-        let mut distinct = frequent_first(values, present, &mut known)?;
-        let codes = match &mut known {
-            Known::Table(table) => code_rows(values, present, &mut distinct, |value, new| {
-                let slot = &mut table[value as usize];
-                *slot = if *slot == NONE { new } else { *slot };
-                *slot
-            })?,
-            Known::Hashed(map) => {
-                code_rows(values, present, &mut distinct, |value, new| *map.entry(value).or_insert(new))?
-            }
+            code_rows(values, present, &mut distinct, &mut known)?
         };
         let pays = if packs {
-            size_bits::<T>(&codes, distinct.len()) < values.len() * (width_of(most) as usize + 1)
+            size_bits::<T>(&codes, distinct.len()) < values.len() * (width_of(most - least) as usize + 1)
         } else {
             distinct.len() <= values.len().div_ceil(2)
         };
@@ -75,8 +75,8 @@ impl NumberDictionary {
     }
 }
 
-/// The numbers of the sample, the most frequent first; their codes are known then. `None` when there are too many.
-fn frequent_first<T: Delta>(values: &[T], present: Option<&[u8]>, known: &mut Known) -> Option<Vec<u64>> {
+/// The numbers of the sample, the most frequent first; their codes are known then.
+fn frequent_first<T: Delta>(values: &[T], present: Option<&[u8]>, known: &mut Known) -> Vec<u64> {
     let mut counted: Vec<(u64, u32)> = Vec::new();
     for row in (0..values.len()).step_by((values.len() / SAMPLE_ROWS).max(1)) {
         if present.is_some_and(|p| p[row] == 0) {
@@ -92,22 +92,47 @@ fn frequent_first<T: Delta>(values: &[T], present: Option<&[u8]>, known: &mut Kn
             }
         }
     }
-    if matches!(known, Known::Hashed(_)) && values.len() > SAMPLE_ROWS && counted.len() > SAMPLE_DISTINCT_MAX {
-        return None;
-    }
     counted.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
     for (code, (value, _)) in counted.iter().enumerate() {
         *known.slot(*value) = code as u32;
     }
-    Some(counted.into_iter().map(|(value, _)| value).collect())
+    counted.into_iter().map(|(value, _)| value).collect()
 }
 
-/// One code a row: `code` gives a number's, or makes the one it is offered its own. `None` when there are too many.
+/// One code a row, when the table holds all numbers: which occur is marked first, so that no row needs a decision.
+fn code_by_table<T: Delta>(
+    values: &[T],
+    present: Option<&[u8]>,
+    distinct: &mut Vec<u64>,
+    known: &mut Known,
+) -> Vec<u32> {
+    let (least, table) = (known.least, &mut known.table);
+    let place = |value: &T| (Into::<u64>::into(*value) - least) as usize;
+    let mut occurs = vec![0u8; table.len()];
+    match present {
+        None => values.iter().for_each(|value| occurs[place(value)] = 1),
+        Some(present) => values.iter().zip(present).for_each(|(value, present)| occurs[place(value)] |= present),
+    }
+    for (place, slot) in table.iter_mut().enumerate().filter(|(place, slot)| **slot == NONE && occurs[*place] != 0) {
+        *slot = distinct.len() as u32;
+        distinct.push(least + place as u64);
+    }
+    let mut codes = Vec::with_capacity(values.len());
+    for value in values {
+        codes.push(table[place(value)]);
+    }
+    if let Some(present) = present {
+        codes.iter_mut().zip(present).filter(|(_, present)| **present == 0).for_each(|(code, _)| *code = 0);
+    }
+    codes
+}
+
+/// One code a row; numbers that have none get the next one. `None` when there are too many.
 fn code_rows<T: Delta>(
     values: &[T],
     present: Option<&[u8]>,
     distinct: &mut Vec<u64>,
-    mut code: impl FnMut(u64, u32) -> u32,
+    known: &mut Known,
 ) -> Option<Vec<u32>> {
     let mut codes = Vec::with_capacity(values.len());
     for (row, value) in values.iter().enumerate() {
@@ -115,21 +140,23 @@ fn code_rows<T: Delta>(
             codes.push(0);
             continue;
         }
-        let (value, new) = ((*value).into(), distinct.len() as u32);
-        let code = code(value, new);
-        if code == new {
+        let value = (*value).into();
+        let slot = known.slot(value);
+        if *slot == NONE {
             if distinct.len() >= DISTINCT_MAX {
                 return None;
             }
+            *slot = distinct.len() as u32;
             distinct.push(value);
         }
-        codes.push(code);
+        codes.push(*slot);
     }
     Some(codes)
 }
 
 /// Bits that dictionary and codes take, before compression.
 fn size_bits<T>(codes: &[u32], distinct: usize) -> usize {
-    let page = |codes: &[u32]| codes.len() * width_of(codes.iter().copied().max().unwrap_or(0).into()) as usize;
+    let width = |codes: &[u32]| width_of(codes.iter().fold(0, |all, code| all | code).into()) as usize;
+    let page = |codes: &[u32]| codes.len() * width(codes);
     codes.chunks(PAGE_ROWS).map(page).sum::<usize>() + distinct * size_of::<T>() * 8
 }

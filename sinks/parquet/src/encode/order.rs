@@ -8,10 +8,10 @@
 
 use std::sync::Arc;
 
+use sink_api::batch::Field;
 use sink_api::{Addr, Direction, FlowBatch};
 
-use super::Rows;
-use super::gather::dictionary;
+use super::gather::{LeafData, Rows, dictionary};
 use crate::codec::width_of;
 
 /// Bits of a key that one pass of the sort looks at.
@@ -20,10 +20,19 @@ const DIGIT_BITS: u32 = 11;
 /// Puts rows of these batches (`rows` by number over all batches, or all of them) into stored order. Rows that are equal in
 /// it keep the order in which they came.
 pub fn flow_order(batches: &[Arc<FlowBatch>], total: usize, rows: Option<Vec<u32>>) -> Rows {
-    let chosen = Rows { total, order: rows };
+    let chosen = Rows::new(total, rows);
     let (values, codes) = dictionary(batches.iter().map(|b| &b.subscriber_id), &chosen);
-    let customers = if values.is_empty() { customer_keys(batches, &chosen) } else { codes };
-    let directions = chosen.apply(batches.iter().flat_map(|b| directions(b)).collect());
+    let keys = if values.is_empty() { customer_keys(batches, &chosen) } else { Vec::new() };
+    let customers = if values.is_empty() { &keys } else { &codes };
+    let mut directions = Vec::with_capacity(total);
+    for batch in batches {
+        match batch.direction.values() {
+            // Without a value the direction is not known: 0.
+            [] => directions.resize(directions.len() + batch.len(), 0),
+            values => directions.extend_from_slice(values),
+        }
+    }
+    let directions = chosen.apply(directions);
     // Key above, place below: plain numbers that are sorted by the key's bits alone.
     let place_bits = width_of(customers.len() as u64);
     let customer_bits = width_of(customers.iter().fold(0, |all, key| all | key).into());
@@ -34,12 +43,16 @@ pub fn flow_order(batches: &[Arc<FlowBatch>], total: usize, rows: Option<Vec<u32
         key << place_bits | place as u64
     });
     let sorted = sort_by_bits(packed.collect(), place_bits, key_bits);
-    let places = u64::MAX >> (u64::BITS - place_bits.max(1));
-    let row = |packed: u64| {
-        let place = (packed & places) as usize;
-        chosen.order.as_ref().map_or(place as u32, |order| order[place])
+    let place = |packed: &u64| (packed & !(u64::MAX << place_bits)) as usize;
+    let known = (!values.is_empty()).then(|| {
+        let codes = sorted.iter().map(|packed| codes[place(packed)]).collect();
+        (Field::SubscriberId.name(), LeafData::Uuid(values, codes))
+    });
+    let order = match &chosen.order {
+        None => sorted.iter().map(|packed| place(packed) as u32).collect(),
+        Some(rows) => sorted.iter().map(|packed| rows[place(packed)]).collect(),
     };
-    Rows { total, order: Some(sorted.into_iter().map(row).collect()) }
+    Rows { total, order: Some(order), known }
 }
 
 /// Sorts by the `bits` bits above the `skip` lowest, keeping the order of equal ones: a counting sort a digit, lowest first.
@@ -63,11 +76,6 @@ fn sort_by_bits(mut values: Vec<u64>, skip: u32, bits: u32) -> Vec<u64> {
     values
 }
 
-/// The direction of each row as a number, 0 when it is not known.
-fn directions(batch: &FlowBatch) -> impl Iterator<Item = u8> {
-    (0..batch.len()).map(|row| batch.direction.value_or_default(row))
-}
-
 /// The customer's address of each row as a number; IPv6 by its network part.
 fn customer_keys(batches: &[Arc<FlowBatch>], chosen: &Rows) -> Vec<u32> {
     let key = |addr: Addr| addr.as_v4().unwrap_or((addr.0 >> 64) as u32);
@@ -83,7 +91,6 @@ fn customer_keys(batches: &[Arc<FlowBatch>], chosen: &Rows) -> Vec<u32> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sink_api::batch::Field;
 
     proptest! {
         #[test]

@@ -207,7 +207,7 @@ fn set_codes(codes: &[u32]) -> Vec<u32> {
 
 /// A page of dictionary codes: their width, then the codes.
 fn coded(codes: &[u32]) -> Encoded {
-    let width = width_of(codes.iter().copied().max().unwrap_or(0).into());
+    let width = width_of(codes.iter().fold(0, |all, code| all | code).into());
     let mut bytes = vec![width as u8];
     encode_hybrid(codes, width, &mut bytes);
     Encoded { bytes, encoding: Encoding::RLE_DICTIONARY }
@@ -220,24 +220,18 @@ fn least_and_most<T: Copy, U: Copy + Ord>(
     range: Range<usize>,
     view: impl Fn(T) -> U,
 ) -> Option<(U, U)> {
-    let widen = |(a, b): (U, U), v: U| (a.min(v), b.max(v));
-    match present {
-        None => {
-            let mut values = values[range].iter().map(|v| view(*v));
-            let first = values.next()?;
-            Some(values.fold((first, first), widen))
-        }
-        Some(present) => {
-            let pairs = values[range.clone()].iter().zip(&present[range]);
-            let mut set = pairs.filter(|(_, p)| **p != 0).map(|(v, _)| view(*v));
-            let first = set.next()?;
-            Some(set.fold((first, first), widen))
-        }
-    }
+    let set = chosen(values, present, range);
+    let first = view(*set.first()?);
+    // Two loops of one step each: the compiler makes vector code of them.
+    let least = set.iter().fold(first, |least, value| least.min(view(*value)));
+    let most = set.iter().fold(first, |most, value| most.max(view(*value)));
+    Some((least, most))
 }
 
 /// Smallest and largest value (by index) among codes; codes order as values do.
 fn code_bounds(codes: &[u32]) -> Option<(usize, usize)> {
-    let set = codes.iter().filter(|c| **c != 0).map(|c| *c as usize - 1);
-    Some((set.clone().min()?, set.max()?))
+    // Null is 0 and becomes the largest.
+    let least = codes.iter().fold(u32::MAX, |least, code| least.min(code.wrapping_sub(1)));
+    let most = codes.iter().fold(0, |most, code| most.max(*code));
+    (most > 0).then(|| (least as usize, most as usize - 1))
 }

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -59,8 +60,8 @@ impl<'a> Pending<'a> {
         if total == 0 {
             return Ok(());
         }
-        let times = batches.iter().flat_map(|b| (0..b.len()).map(|row| b.time.value_or_default(row)));
-        let (days, expired) = partition_rows(times, total, self.cutoff_ms, Partitioning::Day);
+        let times: Vec<Cow<'_, [i64]>> = batches.iter().map(|b| times_of(b)).collect();
+        let (days, expired) = partition_rows(&times, self.cutoff_ms, Partitioning::Day);
         self.expired_flows += expired;
         let table = Table::flows();
         for (partition, part) in days {
@@ -99,10 +100,10 @@ pub(crate) fn write_rollup(
     total: usize,
 ) -> Result<()> {
     let table = Table::rollup(def);
-    let buckets = parts.iter().flat_map(|p| p.bucket.iter().copied());
-    let (partitions, _) = partition_rows(buckets, total, i64::MIN, Partitioning::of(def));
+    let buckets: Vec<_> = parts.iter().map(|p| Cow::Borrowed(p.bucket.as_slice())).collect();
+    let (partitions, _) = partition_rows(&buckets, i64::MIN, Partitioning::of(def));
     for (partition, part) in partitions {
-        let rows = Rows { total, order: part.rows };
+        let rows = Rows::new(total, part.rows);
         commit.row_group(&table, partition, part.times, &rows, |column| {
             parts.iter().filter_map(|p| rollup_cells(p, column)).collect()
         })?;
@@ -118,14 +119,25 @@ pub(crate) struct Part {
     pub(crate) times: (i64, i64),
 }
 
+/// The times of all rows; a time that is not known is 0.
+fn times_of(batch: &FlowBatch) -> Cow<'_, [i64]> {
+    match batch.time.values() {
+        [] => Cow::Owned(vec![0; batch.len()]),
+        times => Cow::Borrowed(times),
+    }
+}
+
 /// Divides rows by partition; also the number of rows before the cutoff, which belong to none.
 pub(crate) fn partition_rows(
-    times: impl Iterator<Item = i64> + Clone,
-    total: usize,
+    parts_times: &[Cow<'_, [i64]>],
     cutoff_ms: i64,
     by: Partitioning,
 ) -> (BTreeMap<String, Part>, u64) {
-    let bounds = times.clone().fold((i64::MAX, i64::MIN), |(a, b), t| (a.min(t), b.max(t)));
+    let mut bounds = (i64::MAX, i64::MIN);
+    for times in parts_times {
+        bounds.0 = times.iter().fold(bounds.0, |least, time| least.min(*time));
+        bounds.1 = times.iter().fold(bounds.1, |most, time| most.max(*time));
+    }
     let mut parts = BTreeMap::new();
     if bounds.0 >= cutoff_ms && by.name(bounds.0) == by.name(bounds.1) {
         parts.insert(by.name(bounds.0), Part { rows: None, times: bounds });
@@ -133,7 +145,7 @@ pub(crate) fn partition_rows(
     }
     let mut days: BTreeMap<i64, (Vec<u32>, (i64, i64))> = BTreeMap::new();
     let mut expired = 0;
-    for (row, time) in times.enumerate().take(total) {
+    for (row, time) in parts_times.iter().flat_map(|times| times.iter().copied()).enumerate() {
         if time < cutoff_ms {
             expired += 1;
             continue;
