@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub mod capture;
+pub mod grafana;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rgz-netflow");
