@@ -37,3 +37,4 @@ pub use aggregator::Aggregator;
 pub use config::{Config, KeepConfig, Problem, RollupConfig};
 pub use counters::{Counters, Top};
 pub use runner::{Handle, Runner};
+pub(crate) use share::{Share, Width};

@@ -15,24 +15,24 @@ const FAST_SPAN_MS: u64 = 1 << 22;
 
 /// Width of a rollup's buckets.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Width {
+pub(crate) struct Width {
     ms: i64,
     reciprocal: f64,
 }
 
 impl Width {
     /// `ms` is positive.
-    pub(super) fn new(ms: i64) -> Self {
+    pub(crate) fn new(ms: i64) -> Self {
         Self { ms, reciprocal: 1.0 / ms as f64 }
     }
 
-    pub(super) fn ms(self) -> i64 {
+    pub(crate) fn ms(self) -> i64 {
         self.ms
     }
 
     /// Number of the bucket that contains a time, and the time's offset in it.
     #[inline]
-    pub(super) fn bucket_of(self, time: i64) -> (i64, i64) {
+    pub(crate) fn bucket_of(self, time: i64) -> (i64, i64) {
         if (time as u64) < FAST_TIME_MS {
             // The product is off by less than one, so one step mends it.
             let guess = (time as f64 * self.reciprocal) as i64;
@@ -47,25 +47,25 @@ impl Width {
 
 /// What one flow gives to the buckets of one width.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Share {
+pub(crate) struct Share {
     /// Number of the bucket that contains the flow's end.
-    pub(super) last: i64,
+    pub(crate) last: i64,
     /// Buckets before it that the flow covers as well.
-    pub(super) before: u32,
-    pub(super) first_bytes: u64,
-    pub(super) first_packets: u64,
+    pub(crate) before: u32,
+    pub(crate) first_bytes: u64,
+    pub(crate) first_packets: u64,
     /// For each bucket between the first and the last.
-    pub(super) middle_bytes: u64,
-    pub(super) middle_packets: u64,
+    pub(crate) middle_bytes: u64,
+    pub(crate) middle_packets: u64,
     /// For the last bucket.
-    pub(super) rest_bytes: u64,
-    pub(super) rest_packets: u64,
+    pub(crate) rest_bytes: u64,
+    pub(crate) rest_packets: u64,
 }
 
 impl Share {
     /// The shares of a flow. Spans that are not positive, or longer than `span_max_ms`, are booked whole at the end.
     #[inline]
-    pub(super) fn of(width: Width, start: i64, end: i64, span_max_ms: i64, bytes: u64, packets: u64) -> Self {
+    pub(crate) fn of(width: Width, start: i64, end: i64, span_max_ms: i64, bytes: u64, packets: u64) -> Self {
         let (last, _) = width.bucket_of(end);
         let whole = Self { last, rest_bytes: bytes, rest_packets: packets, ..Self::default() };
         let span = end.saturating_sub(start);
@@ -100,12 +100,12 @@ impl Share {
 
     /// Number of the first bucket.
     #[inline]
-    pub(super) fn first(&self) -> i64 {
+    pub(crate) fn first(&self) -> i64 {
         self.last - i64::from(self.before)
     }
 
     /// Bytes and packets of one of its buckets.
-    pub(super) fn at(&self, bucket: i64) -> (u64, u64) {
+    pub(crate) fn at(&self, bucket: i64) -> (u64, u64) {
         if bucket == self.last {
             (self.rest_bytes, self.rest_packets)
         } else if bucket == self.first() {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::sinks::Sinks;
 use crate::aggregate;
+use crate::control::alerts::{Alerts, Board};
 use crate::control::config::{self, Settings, Sources};
 use crate::control::http::{
     Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkStatus, Site, SocketStatus,
@@ -48,6 +49,8 @@ pub(super) struct Running {
     pub sockets: Vec<Arc<SocketCounters>>,
     pub exposers: Vec<Exposer>,
     pub stopping: AtomicBool,
+    /// `None` when they are switched off.
+    pub alerts: Option<Arc<Alerts>>,
 }
 
 impl Running {
@@ -76,6 +79,7 @@ impl Collector for Running {
         self.sinks_read().expose(out);
         self.sockets.iter().for_each(|socket| socket.expose(out));
         self.exposers.iter().for_each(|expose| expose(out));
+        self.alerts.iter().for_each(|alerts| alerts.expose(out));
     }
 
     fn sites(&self) -> Vec<Site> {
@@ -85,6 +89,10 @@ impl Collector for Running {
 
     fn sinks(&self) -> Vec<SinkStatus> {
         self.sinks_read().status(&self.log)
+    }
+
+    fn alerts(&self) -> Option<Arc<Board>> {
+        self.alerts.as_ref().map(|alerts| alerts.board.clone())
     }
 
     fn ingest(&self, exporter: IpAddr, body: &[u8]) -> Result<Ingested, IngestError> {

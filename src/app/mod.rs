@@ -1,6 +1,7 @@
 //! Wiring: the only place that sees everything. [`run`] starts the stages in the order in which they need each other, tells
 //! them about signals, and stops them in the order of the flow.
 
+mod alerting;
 mod collector;
 mod notify;
 pub mod once;

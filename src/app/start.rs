@@ -7,8 +7,9 @@ use arc_swap::ArcSwap;
 
 use super::collector::{Exposer, Running, tell_reload};
 use super::sinks::Sinks;
-use super::{StartError, restore};
+use super::{StartError, alerting, restore};
 use crate::aggregate;
+use crate::control::alerts;
 use crate::control::config::{Settings, Sources};
 use crate::control::leases::LeaseBook;
 use crate::control::state::State;
@@ -27,6 +28,7 @@ pub(super) struct App {
     pub receivers: Receivers,
     pub workers: Workers,
     aggregator: aggregate::Runner,
+    alerting: Option<alerts::Runner>,
     _watch: Watch,
 }
 
@@ -55,6 +57,7 @@ impl App {
         let aggregator = aggregate::Runner::start(log.clone(), rollups.clone(), stages.aggregate.clone())
             .map_err(StartError::new)?;
         let sinks = Sinks::start(&settings, &data, &log, &rollups)?;
+        let alerting = alerting::prepare(&settings, &state, &log)?;
 
         let receivers = Receivers::start(&stages.receive, ledger.clone(), restored).map_err(StartError::new)?;
         let shared = pipeline::Shared {
@@ -74,6 +77,7 @@ impl App {
             aggregator: aggregator.handle(),
             sinks: RwLock::new(sinks),
             stopping: AtomicBool::new(false),
+            alerts: alerting.as_ref().map(|alerting| alerting.alerts.clone()),
             settings,
             sources,
             ledger,
@@ -83,18 +87,21 @@ impl App {
             enrichment,
             rollups,
         };
-        Ok(Self { running: Arc::new(running), receivers, workers, aggregator, _watch: watch })
+        let running = Arc::new(running);
+        let alerting = alerting.map(|alerting| alerting.start(&running)).transpose()?;
+        Ok(Self { running, receivers, workers, aggregator, alerting, _watch: watch })
     }
 
     /// Stops in the order of the flow: sockets, workers, sums, sinks, log. Gives whether everything was delivered in time.
     pub fn stop(self, deadline: Instant) -> bool {
-        let Self { running, receivers, workers, aggregator, _watch } = self;
+        let Self { running, receivers, workers, aggregator, alerting, _watch } = self;
         running.stopping.store(true, Relaxed);
         running.injector.lock().unwrap_or_else(PoisonError::into_inner).take();
         receivers.stop();
         let mut complete = workers.join(deadline);
         complete &= aggregator.stop(deadline);
         running.log.sync();
+        complete &= alerting.is_none_or(|alerting| alerting.stop(deadline));
         complete &= running.sinks.write().unwrap_or_else(PoisonError::into_inner).stop(deadline);
         let leases = running.leases.save();
         if let Err(error) = running.state.save(&running.ledger, now_ms(), true).and(leases) {

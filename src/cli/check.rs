@@ -4,6 +4,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 
 use super::Failure;
+use crate::control::alerts;
 use crate::control::config::Settings;
 use crate::log::Durability;
 use crate::telemetry::units::print_bytes;
@@ -93,6 +94,10 @@ fn memory(settings: &Settings) -> Vec<(String, u64)> {
         ("pairing".to_owned(), pairing),
         ("recent records of the log".to_owned(), stages.log.memory_budget_bytes()),
         ("keys and sums of rollups".to_owned(), stages.aggregate.memory_max_bytes),
+        (
+            "counters of alerts".to_owned(),
+            if stages.alerts.enabled { alerts::counters::MEMORY_BYTES_MAX as u64 } else { 0 },
+        ),
     ];
     for sink in &settings.sinks {
         budget.push((format!("sink {}", sink.common.name), sink.config.memory_bytes_max()));

@@ -1,5 +1,6 @@
-//! Everything off the data path: configuration, the admin endpoint, what the process remembers.
+//! Everything off the data path: configuration, alerts, the admin endpoint, what the process remembers.
 
+pub mod alerts;
 pub mod config;
 pub mod http;
 pub mod leases;

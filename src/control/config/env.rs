@@ -154,6 +154,24 @@ pub const VARIABLES: &[Variable] = &[
         literal: number,
     },
     Variable {
+        name: "NETFLOW_ALERT_SUBSCRIBER_24H_BYTES",
+        about: "bytes of a subscriber in 24 hours over which there is an alert",
+        target: Target::Key("alerts.subscriber_24h_bytes"),
+        literal: text,
+    },
+    Variable {
+        name: "NETFLOW_ALERT_SITE_CIR_PERCENT",
+        about: "percent of a site's committed rate over which there is an alert",
+        target: Target::Key("alerts.site_cir_percent"),
+        literal: number,
+    },
+    Variable {
+        name: "NETFLOW_ALERT_DPI_PROTOCOL",
+        about: "applications and categories that are watched for, separated by commas",
+        target: Target::Key("alerts.dpi_protocols"),
+        literal: list,
+    },
+    Variable {
         name: "LOG_LEVEL",
         about: "error, warn, info, debug or trace; Python's names too",
         target: Target::Key("telemetry.log_level"),

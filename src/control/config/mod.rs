@@ -42,6 +42,8 @@ pub struct Stages {
     pub log: log::Config,
     /// The API, the metrics and the health checks.
     pub admin: control::http::Config,
+    /// What is watched for, and who is told.
+    pub alerts: control::alerts::Config,
     /// What the collector says about itself.
     pub telemetry: telemetry::logging::Config,
     /// The sinks' tables, read by [`sinks`].
@@ -171,6 +173,7 @@ fn check(stages: &Stages, base: &FsPath, document: &Document<'_>, problems: &mut
     let rollups = stages.aggregate.rollups().err().unwrap_or_default();
     say("aggregate", rollups.into_iter().map(|e| KeyError { key: e.key, problem: e.problem }).collect());
     say("admin", stages.admin.problems());
+    say("alerts", stages.alerts.problems());
     let tables = [
         ("subscribers", &stages.enrich.subscribers),
         ("sites", &stages.enrich.sites),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::control::alerts::Board;
 use crate::control::leases::LeaseBook;
 use crate::control::state::ExporterState;
 use crate::flow::{Addr, FlowStore, RollupDef, Text};
@@ -45,6 +46,11 @@ pub trait Collector: Send + Sync {
 
     /// Every sink in the order of the configuration.
     fn sinks(&self) -> Vec<SinkStatus>;
+
+    /// The alerts; none where nothing is watched for.
+    fn alerts(&self) -> Option<Arc<Board>> {
+        None
+    }
 
     /// Takes datagrams back to back as if the exporter had sent them. Returns once they are in the log, as durable as the
     /// log's durability says.

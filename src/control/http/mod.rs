@@ -23,6 +23,7 @@ mod table;
 mod tests;
 mod times;
 
+pub use answers::completeness::Completeness;
 pub use collector::{
     Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, Site, SocketStatus,
 };

@@ -2,14 +2,16 @@
 //! here.
 
 use super::answers::{
-    bandwidth_trend, exporters, flows_csv, health, ingest, leases, ledger, metrics, operate, protocol_breakdown, query,
-    reports, sinks, top_talkers, usage,
+    alerts, bandwidth_trend, exporters, flows_csv, health, ingest, leases, ledger, metrics, operate,
+    protocol_breakdown, query, reports, sinks, top_talkers, usage,
 };
 use super::auth::Needs;
 use super::collector::{Ingested, Readiness, Reloaded};
 use super::describe;
 use super::params::{Param, ParamKind};
 use super::route::{AnswerKind, Method, Route, Scope, Work};
+
+use crate::control::alerts::{AlertItem, Severity};
 
 /// Most rows of one list. Longer lists are exports: `flows.csv`.
 const ROWS_MAX: u64 = 100_000;
@@ -462,6 +464,65 @@ pub static ROUTES: &[Route] = &[
         answer: AnswerKind::Json(|schemas| schemas.add::<leases::LeaseChanged>()),
         work: Work::Thread,
         handler: leases::delete,
+    },
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/alerts",
+        summary: "Alerts that last, and those of the past days",
+        about: "The newest first. A token that is limited to a reseller sees its alerts only.",
+        needs: Needs::Read,
+        scope: Scope::Filtered,
+        params: &[&[
+            Param {
+                name: "severity",
+                kind: ParamKind::OneOf(Severity::NAMES),
+                default: None,
+                about: "Only of this severity.",
+            },
+            Param {
+                name: "days",
+                kind: ParamKind::Whole { min: 0, max: 3660 },
+                default: Some("7"),
+                about: "With those that ended in so many days.",
+            },
+            Param {
+                name: "state",
+                kind: ParamKind::OneOf(alerts::STATES),
+                default: Some("all"),
+                about: "`firing`: only those that last.",
+            },
+            Param { name: "type", kind: ParamKind::OneOf(alerts::TYPES), default: None, about: "Only of this type." },
+            Param { name: "subscriber_id", kind: ParamKind::Uuid, default: None, about: "Only of this subscriber." },
+            Param { name: "reseller_id", kind: ParamKind::Uuid, default: None, about: "Only of this reseller." },
+            Param {
+                name: "limit",
+                kind: ParamKind::Whole { min: 1, max: ROWS_MAX },
+                default: Some("1000"),
+                about: "Most rows.",
+            },
+        ]],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<alerts::Alerts>()),
+        work: Work::Thread,
+        handler: alerts::list,
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v1/netflow/alerts/acknowledge",
+        summary: "Say that an alert was seen",
+        about: "It stays until its condition is over. 404 when there is no such alert.",
+        needs: Needs::Admin,
+        scope: Scope::Refused,
+        params: &[&[Param {
+            name: "id",
+            kind: ParamKind::Whole { min: 0, max: u64::MAX },
+            default: None,
+            about: "The alert's number; needed.",
+        }]],
+        body: Some("nothing"),
+        answer: AnswerKind::Json(|schemas| schemas.add::<AlertItem>()),
+        work: Work::Thread,
+        handler: alerts::acknowledge,
     },
     Route {
         method: Method::Get,

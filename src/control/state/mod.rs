@@ -1,17 +1,19 @@
 //! What the process itself must remember: one small embedded database in the data folder.
 //!
-//! The leases ([`leases`]), and the exporters: when each was first and last heard, and its totals over all runs. The counters of the ledger
-//! begin at zero with each run; here they are added to what earlier runs counted, every [`SAVE_INTERVAL_MS`] and at the end.
+//! The leases ([`leases`]), the rows of the alerts ([`Keep`]), and the exporters: when each was first and last heard, and
+//! its totals over all runs. The counters of the ledger begin at zero with each run; here they are added to what earlier runs counted, every [`SAVE_INTERVAL_MS`] and at the end.
 
+mod keep;
 mod leases;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::{Deserialize, Serialize};
 
+pub use self::keep::{Change, Keep};
 use crate::flow::Addr;
 use crate::telemetry::ledger::Ledger;
 
@@ -39,7 +41,7 @@ pub struct ExporterState {
 /// The state database.
 #[derive(Debug)]
 pub struct State {
-    database: Database,
+    database: Arc<Database>,
     /// Its file, for errors.
     path: String,
     /// As it stood when this run began; what this run counts is added to it.
@@ -67,9 +69,14 @@ impl State {
     /// The file cannot be opened, or is no database of ours.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let path = path.display().to_string();
-        let database = Database::create(&path).map_err(|e| failed(&path, &e))?;
+        let database = Arc::new(Database::create(&path).map_err(|e| failed(&path, &e))?);
         let before = read(&database).map_err(|e| failed(&path, &e))?;
         Ok(Self { database, path, before, saved_at_ms: Mutex::new(0) })
+    }
+
+    /// The rows of the alerts.
+    pub fn alerts(&self) -> Keep {
+        Keep::new(self.database.clone(), &self.path)
     }
 
     /// Every exporter ever heard, this run's counts included.

@@ -1,6 +1,7 @@
 //! The answers, a file a route or two. Each is a plain type whose fields are the shape that the API promises, and a function from
 //! a [`super::route::Call`].
 
+pub mod alerts;
 pub mod bandwidth_trend;
 pub mod basis;
 pub mod completeness;

@@ -1,0 +1,297 @@
+//! Connections of each host by windows of 5 minutes, by when they began.
+//!
+//! A connection is a flow record: a window fills for as long as exporters hold long flows back, so several are open at a
+//! time. From the [`SKETCH_FROM`]th connection of a window on, the host's different destinations are estimated. When the
+//! table is full, the hosts with the fewest connections are given up and counted.
+
+use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
+
+use datasketches::hll::{HllSketch, HllType};
+use hashbrown::hash_map::Entry;
+
+use super::super::alert::Subject;
+use super::{HOSTS, Map, key, take};
+use crate::control::state::Change;
+use crate::flow::column::IpColumn;
+use crate::flow::{Addr, Direction, FlowBatch};
+
+/// Width of a window, ms.
+pub const WINDOW_MS: i64 = 5 * 60_000;
+/// Windows that still fill: exporters send long flows after 15 minutes, and there is the time of their way.
+const WINDOWS_OPEN: i64 = 5;
+/// Hosts by window that are counted at the same time.
+const HOSTS_MAX: usize = 1 << 17;
+/// Connections in a window from which on destinations are told apart: most hosts never come there.
+const SKETCH_FROM: u32 = 64;
+/// Hosts by window whose destinations are told apart.
+const SKETCHES_MAX: usize = 2048;
+/// log2 of the sketch's registers: the estimate is off by 3 % (one standard deviation).
+const SKETCH_LG_K: u8 = 10;
+/// Bytes of a sketch with its subject, at most about.
+const SKETCH_BYTES: usize = (1 << SKETCH_LG_K) + 512;
+/// Bytes of an entry: maps grow by doubling and are at most 7/8 full.
+const HOST_BYTES: usize = 2 * (size_of::<(u128, Cell)>() + 1) * 8 / 7;
+/// Memory for all of it, bytes.
+pub(super) const MEMORY_BYTES_MAX: usize = 15 << 20;
+const _: () = assert!(HOSTS_MAX * HOST_BYTES + SKETCHES_MAX * SKETCH_BYTES <= MEMORY_BYTES_MAX);
+
+/// One host in one window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostCounts {
+    /// The host and whose it is.
+    pub subject: Subject,
+    /// Start of the window, ms since the Unix epoch.
+    pub window_ms: i64,
+    /// Flow records that began in it.
+    pub connections: u64,
+    /// Their different destinations, estimated.
+    pub unique_destinations: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Cell {
+    bytes: u64,
+    connections: u32,
+    /// Number of its sketch plus 1; 0 = none.
+    sketch: u32,
+}
+
+#[derive(Debug)]
+struct Sketch {
+    hll: HllSketch,
+    subject: Subject,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    hosts: Map<u128, Cell>,
+    is_dirty: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    all: bool,
+    /// By number (start divided by width).
+    windows: BTreeMap<i64, Window>,
+    newest: i64,
+    sketches: Vec<Option<Sketch>>,
+    free_sketches: Vec<u32>,
+    /// Entries of all windows.
+    held: usize,
+    removed: Vec<i64>,
+    /// The same in every run: sketches are saved.
+    destinations: foldhash::fast::FixedState,
+    pub(super) given_up_connections: u64,
+}
+
+impl Hosts {
+    /// Whether sources that are no customers count.
+    pub(super) fn set_all(&mut self, all: bool) {
+        self.all = all;
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        let used = self.sketches.len() - self.free_sketches.len();
+        let entries: usize = self.windows.values().map(|window| window.hosts.capacity()).sum();
+        entries * (size_of::<(u128, Cell)>() + 1) * 8 / 7 + used * SKETCH_BYTES
+    }
+
+    pub(super) fn advance(&mut self, now_ms: i64) {
+        let newest = now_ms.div_euclid(WINDOW_MS);
+        if newest <= self.newest {
+            return;
+        }
+        self.newest = newest;
+        while let Some(entry) = self.windows.first_entry().filter(|entry| *entry.key() <= newest - WINDOWS_OPEN) {
+            let (number, window) = entry.remove_entry();
+            self.held -= window.hosts.len();
+            window.hosts.values().for_each(|cell| free_sketch(&mut self.sketches, &mut self.free_sketches, cell));
+            self.removed.push(number);
+        }
+    }
+
+    pub(super) fn add(&mut self, batch: &FlowBatch) {
+        let (oldest, newest) = (self.newest - WINDOWS_OPEN + 1, self.newest);
+        for row in 0..batch.len() {
+            let direction = batch.direction.value_or_default(row);
+            let counts = self.all || direction == Direction::Out as u8 || direction == Direction::Internal as u8;
+            let window = batch.flow_start.value_or_default(row).div_euclid(WINDOW_MS).min(newest);
+            if !counts || window < oldest {
+                continue;
+            }
+            self.add_row(batch, row, window);
+        }
+    }
+
+    #[inline]
+    fn add_row(&mut self, batch: &FlowBatch, row: usize, number: i64) {
+        let source = bits(&batch.src_ip, row);
+        let window = self.windows.entry(number).or_default();
+        window.is_dirty = true;
+        let cell = match window.hosts.entry(source) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                self.held += 1;
+                entry.insert(Cell::default())
+            }
+        };
+        cell.connections = cell.connections.saturating_add(1);
+        cell.bytes = cell.bytes.wrapping_add(batch.bytes.value_or_default(row));
+        if cell.connections >= SKETCH_FROM {
+            if cell.sketch == 0 {
+                cell.sketch = new_sketch(&mut self.sketches, &mut self.free_sketches, batch, row, source);
+            }
+            if let Some(Some(sketch)) = self.sketches.get_mut((cell.sketch as usize).wrapping_sub(1)) {
+                sketch.hll.update(self.destinations.hash_one(bits(&batch.dst_ip, row)));
+            }
+        }
+        if self.held >= HOSTS_MAX {
+            self.give_up_idle();
+        }
+    }
+
+    /// Lets at least a quarter of the entries go, those with the fewest connections.
+    #[cold]
+    fn give_up_idle(&mut self) {
+        let mut by_count = [0usize; SKETCH_FROM as usize + 1];
+        let cells = self.windows.values().flat_map(|window| window.hosts.values());
+        cells.for_each(|cell| by_count[cell.connections.min(SKETCH_FROM) as usize] += 1);
+        let mut gone = 0;
+        let level = by_count.iter().position(|hosts| {
+            gone += hosts;
+            gone >= HOSTS_MAX / 4
+        });
+        let level = level.unwrap_or_default() as u32;
+        // The last level stands for all above it: then every host goes that has no sketch.
+        for window in self.windows.values_mut() {
+            window.hosts.retain(|_, cell| {
+                let kept = cell.connections > level && level < SKETCH_FROM || cell.sketch != 0;
+                self.given_up_connections += if kept { 0 } else { u64::from(cell.connections) };
+                kept
+            });
+        }
+        self.held = self.windows.values().map(|window| window.hosts.len()).sum();
+    }
+
+    pub(super) fn busy(&self, above: u64) -> Vec<HostCounts> {
+        let mut busiest: BTreeMap<u128, HostCounts> = BTreeMap::new();
+        for (number, window) in &self.windows {
+            for (host, cell) in window.hosts.iter().filter(|(_, cell)| u64::from(cell.connections) > above) {
+                let connections = u64::from(cell.connections);
+                if busiest.get(host).is_some_and(|known| known.connections >= connections) {
+                    continue;
+                }
+                let sketch = self.sketches.get((cell.sketch as usize).wrapping_sub(1)).and_then(Option::as_ref);
+                let subject = Subject { host: Some(Addr(*host).to_string()), ..Subject::default() };
+                let counts = HostCounts {
+                    subject: sketch.map_or(subject, |sketch| sketch.subject.clone()),
+                    window_ms: number * WINDOW_MS,
+                    connections,
+                    unique_destinations: sketch.map_or(0, |s| s.hll.estimate().round() as u64).min(connections),
+                    bytes: cell.bytes,
+                };
+                busiest.insert(*host, counts);
+            }
+        }
+        busiest.into_values().collect()
+    }
+
+    pub(super) fn changes(&mut self, changes: &mut Vec<Change>) {
+        changes.extend(self.removed.drain(..).map(|number| (key(HOSTS, &[&number.to_be_bytes()]), None)));
+        for (number, window) in self.windows.iter_mut().filter(|(_, window)| window.is_dirty) {
+            window.is_dirty = false;
+            let mut value = Vec::with_capacity(window.hosts.len() * 32);
+            for (host, cell) in &window.hosts {
+                let sketch = self.sketches.get((cell.sketch as usize).wrapping_sub(1)).and_then(Option::as_ref);
+                let hll = sketch.map_or_else(Vec::new, |sketch| sketch.hll.serialize());
+                let subject = sketch.and_then(|sketch| serde_json::to_vec(&sketch.subject).ok()).unwrap_or_default();
+                value.extend(host.to_be_bytes());
+                value.extend(cell.bytes.to_be_bytes());
+                value.extend(cell.connections.to_be_bytes());
+                for part in [hll, subject] {
+                    value.extend((part.len() as u32).to_be_bytes());
+                    value.extend(part);
+                }
+            }
+            changes.push((key(HOSTS, &[&number.to_be_bytes()]), Some(value)));
+        }
+    }
+
+    pub(super) fn restore(&mut self, key: &[u8], mut value: &[u8]) {
+        let Some((number, [])) = take::<8>(key) else { return };
+        let number = i64::from_be_bytes(number);
+        self.newest = self.newest.max(number);
+        while let Some((host, cell, sketch, rest)) = read_host(value) {
+            value = rest;
+            if self.held >= HOSTS_MAX {
+                break;
+            }
+            let sketch = sketch.map_or(0, |sketch| keep_sketch(&mut self.sketches, &mut self.free_sketches, sketch));
+            let window = self.windows.entry(number).or_default();
+            self.held += usize::from(window.hosts.insert(host, Cell { sketch, ..cell }).is_none());
+        }
+    }
+}
+
+fn read_host(value: &[u8]) -> Option<(u128, Cell, Option<Sketch>, &[u8])> {
+    let (host, value) = take::<16>(value)?;
+    let (bytes, value) = take::<8>(value)?;
+    let (connections, value) = take::<4>(value)?;
+    let cell = Cell { bytes: u64::from_be_bytes(bytes), connections: u32::from_be_bytes(connections), sketch: 0 };
+    let part = |value| {
+        let (length, value) = take::<4>(value)?;
+        value.split_at_checked(u32::from_be_bytes(length) as usize)
+    };
+    let (hll, value) = part(value)?;
+    let (subject, value) = part(value)?;
+    let sketch = HllSketch::deserialize(hll).ok().zip(serde_json::from_slice(subject).ok());
+    Some((u128::from_be_bytes(host), cell, sketch.map(|(hll, subject)| Sketch { hll, subject }), value))
+}
+
+#[inline]
+fn bits(column: &IpColumn, row: usize) -> u128 {
+    column.get(row).unwrap_or_default().0
+}
+
+#[cold]
+fn new_sketch(
+    sketches: &mut Vec<Option<Sketch>>,
+    free: &mut Vec<u32>,
+    batch: &FlowBatch,
+    row: usize,
+    source: u128,
+) -> u32 {
+    let Ok(hll) = HllSketch::new(SKETCH_LG_K, HllType::Hll8) else { return 0 };
+    let subject = Subject {
+        host: Some(Addr(source).to_string()),
+        subscriber_id: batch.subscriber_id.get(row).copied(),
+        reseller_id: batch.reseller_id.get(row).copied(),
+        nas_id: batch.nas_id.get(row).map(ToString::to_string),
+        site: batch.site.get(row).map(ToString::to_string),
+        ..Subject::default()
+    };
+    keep_sketch(sketches, free, Sketch { hll, subject })
+}
+
+/// Number of the sketch plus 1; 0 when there is no room.
+fn keep_sketch(sketches: &mut Vec<Option<Sketch>>, free: &mut Vec<u32>, sketch: Sketch) -> u32 {
+    if let Some(number) = free.pop() {
+        sketches[number as usize] = Some(sketch);
+        return number + 1;
+    }
+    if sketches.len() >= SKETCHES_MAX {
+        return 0;
+    }
+    sketches.push(Some(sketch));
+    sketches.len() as u32
+}
+
+fn free_sketch(sketches: &mut [Option<Sketch>], free: &mut Vec<u32>, cell: &Cell) {
+    if let Some(number) = cell.sketch.checked_sub(1) {
+        sketches[number as usize] = None;
+        free.push(number);
+    }
+}

@@ -1,0 +1,150 @@
+//! The thread that reads the log for the alerts, judges and saves.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::engine::{Alerts, Engine};
+use super::facts::Facts;
+use crate::flow::{Clock, Entry, Record};
+use crate::log::{Consumer, ConsumerOptions, Cursor, Log};
+
+/// Name of the cursor in the log.
+pub const CURSOR: &str = "alerts";
+/// How often everything is saved, ms: a crash means reading at most this much of the log again.
+const SAVE_INTERVAL_MS: i64 = 10_000;
+/// Longest wait for a record, so that evaluations and stops are noticed.
+const WAIT: Duration = Duration::from_millis(250);
+/// Pause after the log could not be read.
+const READ_PAUSE: Duration = Duration::from_secs(1);
+/// Age of the oldest flow that has not been counted, ms, from which on counters say nothing about now.
+const BEHIND_MS: u64 = 120_000;
+
+/// Gathers what has to be known of the process.
+pub type Gather = Box<dyn Fn() -> Facts + Send>;
+
+/// The alerts, running.
+#[derive(Debug)]
+pub struct Runner {
+    alerts: Arc<Alerts>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Runner {
+    /// Starts the thread, which first counts what it has not counted of the log.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub fn start(log: Arc<Log>, alerts: Arc<Alerts>, engine: Engine, gather: Gather, clock: Clock) -> io::Result<Self> {
+        let start = if engine.position() == 0 { Cursor::Oldest } else { Cursor::At(engine.position()) };
+        let consumer = log.consumer(CURSOR, ConsumerOptions { start, durable_only: true });
+        let stop = Arc::new(AtomicBool::new(false));
+        let now_ms = clock();
+        let mut run = Run {
+            log,
+            consumer,
+            alerts: alerts.clone(),
+            engine,
+            gather,
+            clock,
+            stop: stop.clone(),
+            evaluated_ms: now_ms,
+            saved_ms: now_ms,
+        };
+        let thread = std::thread::Builder::new().name("alerts".into()).spawn(move || run.run())?;
+        Ok(Self { alerts, stop, thread: Some(thread) })
+    }
+
+    /// What others see.
+    pub fn alerts(&self) -> &Arc<Alerts> {
+        &self.alerts
+    }
+
+    /// Has it count what the log holds, save and end, the receivers with it. Gives whether all did in time.
+    pub fn stop(mut self, deadline: Instant) -> bool {
+        self.stop.store(true, Relaxed);
+        let ended = self.join(deadline);
+        self.alerts.deliveries.stop(deadline) && ended
+    }
+
+    fn join(&mut self, deadline: Instant) -> bool {
+        let Some(thread) = self.thread.take() else { return true };
+        while !thread.is_finished() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        thread.join().is_ok()
+    }
+}
+
+struct Run {
+    log: Arc<Log>,
+    consumer: Consumer,
+    alerts: Arc<Alerts>,
+    engine: Engine,
+    gather: Gather,
+    clock: Clock,
+    stop: Arc<AtomicBool>,
+    evaluated_ms: i64,
+    saved_ms: i64,
+}
+
+impl Run {
+    fn run(&mut self) {
+        loop {
+            let stopping = self.stop.load(Relaxed);
+            match self.consumer.next(if stopping { Duration::ZERO } else { WAIT }) {
+                Ok(Some(entry)) => self.take(entry),
+                Ok(None) if stopping => break,
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%error, "alerts: the log cannot be read");
+                    if stopping {
+                        break;
+                    }
+                    std::thread::sleep(READ_PAUSE);
+                }
+            }
+            self.tend();
+        }
+        self.save();
+    }
+
+    fn take(&mut self, entry: Entry) {
+        match &entry.record {
+            Record::Flows(batch) => self.engine.add(entry.position, batch, (self.clock)()),
+            Record::Sums(_) => self.engine.pass(entry.position),
+        }
+        self.log.recycle(entry.record);
+    }
+
+    /// Evaluates and saves when it is time to. A clock that was set back is no reason to wait for it.
+    fn tend(&mut self) {
+        let now_ms = (self.clock)();
+        let is_due = |last_ms: i64, interval_ms: i64| now_ms - last_ms >= interval_ms || now_ms < last_ms;
+        let interval_ms = i64::try_from(self.alerts.config().interval_ms).unwrap_or(i64::MAX);
+        if is_due(self.evaluated_ms, interval_ms) {
+            self.evaluated_ms = now_ms;
+            let behind = self.consumer.lag().age_ms > BEHIND_MS;
+            if let Err(error) = self.engine.evaluate(&(self.gather)(), now_ms, behind) {
+                tracing::error!(%error, "alerts: told without being saved");
+            }
+        }
+        if is_due(self.saved_ms, SAVE_INTERVAL_MS) {
+            self.saved_ms = now_ms;
+            self.save();
+        }
+    }
+
+    fn save(&mut self) {
+        match self.engine.save() {
+            Ok(()) => self.consumer.commit(self.engine.position()),
+            Err(error) => tracing::error!(%error, "alerts: the state is not saved"),
+        }
+    }
+}
