@@ -39,7 +39,7 @@ pub(super) struct Running {
     pub ledger: Arc<Ledger>,
     pub log: Arc<Log>,
     pub state: Arc<State>,
-    pub leases: LeaseBook,
+    pub leases: Arc<LeaseBook>,
     pub enrichment: Arc<Enrichment>,
     pub rollups: Arc<Vec<RollupDef>>,
     pub sinks: RwLock<Sinks>,

@@ -15,12 +15,16 @@ use crate::control::leases::LeaseBook;
 use crate::control::state::State;
 use crate::decode::Rules;
 use crate::enrich::pairing::Pairing;
-use crate::enrich::{self, Enrichment, Watch};
+use crate::enrich::sql::{LeaseChanges, SqlConfig, SqlSource};
+use crate::enrich::{self, Enrichment, ReloadError, ReloadReport, Watch};
 use crate::flow::time::now_ms;
 use crate::log::{self, Log};
 use crate::pipeline::{self, BatchPool, Workers};
 use crate::receive::Receivers;
 use crate::telemetry::ledger::Ledger;
+
+/// Folder in the data folder with the last good answers of `[enrich.sql]`.
+const ANSWERS_FOLDER: &str = "enrich";
 
 /// The stages, running.
 pub(super) struct App {
@@ -30,6 +34,7 @@ pub(super) struct App {
     aggregator: aggregate::Runner,
     alerting: Option<alerts::Runner>,
     _watch: Watch,
+    _sql: Option<SqlSource>,
 }
 
 impl App {
@@ -42,10 +47,13 @@ impl App {
         let restored = restore::streams(&log).map_err(|e| StartError(format!("the log: {e}")))?;
         let state = Arc::new(State::open(&data.join("state.redb")).map_err(StartError::new)?);
 
-        let (enrichment, report) = Enrichment::open(enrich_config(&settings)).map_err(StartError::new)?;
+        let enrich_config = enrich_config(&settings);
+        let (sql, answers) = (enrich_config.sql.clone(), data.join(ANSWERS_FOLDER));
+        let (enrichment, report) = Enrichment::open_with_answers(enrich_config, &answers).map_err(StartError::new)?;
         let enrichment = Arc::new(enrichment);
         tracing::info!(prefixes = report.prefixes, sources = report.sources.len(), "enrichment is loaded");
-        let leases = LeaseBook::open(enrichment.clone(), state.clone()).map_err(StartError::new)?;
+        let leases = Arc::new(LeaseBook::open(enrichment.clone(), state.clone()).map_err(StartError::new)?);
+        let sql = sql.map(|sql| ask_sql(&enrichment, sql, answers, &leases)).transpose()?;
         let watch = Watch::spawn(enrichment.clone(), Box::new(tell_reload)).map_err(StartError::new)?;
 
         let rollups = stages.aggregate.rollups().map_err(|problems| {
@@ -89,12 +97,12 @@ impl App {
         };
         let running = Arc::new(running);
         let alerting = alerting.map(|alerting| alerting.start(&running)).transpose()?;
-        Ok(Self { running, receivers, workers, aggregator, alerting, _watch: watch })
+        Ok(Self { running, receivers, workers, aggregator, alerting, _watch: watch, _sql: sql })
     }
 
     /// Stops in the order of the flow: sockets, workers, sums, sinks, log. Gives whether everything was delivered in time.
     pub fn stop(self, deadline: Instant) -> bool {
-        let Self { running, receivers, workers, aggregator, alerting, _watch } = self;
+        let Self { running, receivers, workers, aggregator, alerting, _watch, _sql } = self;
         running.stopping.store(true, Relaxed);
         running.injector.lock().unwrap_or_else(PoisonError::into_inner).take();
         receivers.stop();
@@ -129,10 +137,28 @@ pub(super) fn enrich_config(settings: &Settings) -> enrich::Config {
     let mut config = settings.stages.enrich.clone();
     let files = [&mut config.subscribers, &mut config.sites, &mut config.networks, &mut config.ports];
     let files = files.into_iter().flatten();
-    for path in files.chain([&mut config.geoip]).filter(|path| !path.as_os_str().is_empty()) {
+    let of_sql = config.sql.iter_mut().flat_map(|sql| [&mut sql.password_file, &mut sql.sslrootcert]).flatten();
+    for path in files.chain(of_sql).chain([&mut config.geoip]).filter(|path| !path.as_os_str().is_empty()) {
         *path = settings.base.join(&*path);
     }
     config
+}
+
+/// Asks the queries on their interval, and hands the leases among the answers on.
+fn ask_sql(
+    enrichment: &Arc<Enrichment>,
+    config: SqlConfig,
+    folder: PathBuf,
+    leases: &Arc<LeaseBook>,
+) -> Result<SqlSource, StartError> {
+    let leases = leases.clone();
+    let on_leases = Box::new(move |changes: &LeaseChanges| leases.take_changes(changes, now_ms()));
+    let on_answer = Box::new(|result: Result<Option<ReloadReport>, ReloadError>| match result {
+        Ok(Some(report)) => tell_reload(Ok(report)),
+        Ok(None) => tracing::debug!("leases have changed by [enrich.sql]"),
+        Err(error) => tell_reload(Err(error)),
+    });
+    SqlSource::spawn(enrichment.clone(), config, folder, on_leases, on_answer).map_err(StartError::new)
 }
 
 fn exposers(shared: &pipeline::Shared, receivers: &Receivers, aggregator: &aggregate::Runner) -> Vec<Exposer> {

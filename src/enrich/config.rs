@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use super::sql::SqlConfig;
+
 /// Configuration of the stage: where its knowledge comes from.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -14,6 +16,8 @@ pub struct Config {
     pub networks: Option<PathBuf>,
     /// CSV file: protocol, port, app, and if wished category. Names over the built-in ones.
     pub ports: Option<PathBuf>,
+    /// Queries against a PostgreSQL, in the place of files.
+    pub sql: Option<SqlConfig>,
     /// Whether the two directions of a conversation are looked for (`bidirectional`, `rtt_ms`).
     pub pairing: bool,
     /// Conversations remembered while waiting for their other direction; the oldest go first. At 24 bytes each.
@@ -31,8 +35,30 @@ impl Default for Config {
             sites: None,
             networks: None,
             ports: None,
+            sql: None,
             pairing: true,
             pairing_entries: PAIRING_ENTRIES,
         }
+    }
+}
+
+impl Config {
+    /// What is wrong with keys that do not go together, or with those of `sql`: each key and the problem.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let Some(sql) = &self.sql else { return Vec::new() };
+        let mut problems: Vec<_> =
+            sql.problems().into_iter().map(|(key, problem)| (format!("sql.{key}"), problem)).collect();
+        let both = [
+            ("subscribers", self.subscribers.is_some(), &sql.subscribers),
+            ("sites", self.sites.is_some(), &sql.sites),
+            ("networks", self.networks.is_some(), &sql.networks),
+        ];
+        for (key, file, query) in both {
+            if file && !query.is_empty() {
+                problems
+                    .push((format!("sql.{key}"), format!("[enrich] {key} names a file as well; one of them must go")));
+            }
+        }
+        problems
     }
 }

@@ -13,12 +13,13 @@ pub mod pairing;
 mod reload;
 pub mod sites;
 mod sources;
+pub mod sql;
 pub mod table;
 mod watch;
 mod worker;
 
 pub use config::Config;
 pub use reload::{Enrichment, ReloadError, ReloadReport, SiteInfo};
-pub use sources::{SourceError, SourceReport};
+pub use sources::{LeaseRow, SourceError, SourceReport};
 pub use watch::Watch;
 pub use worker::Enricher;

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use super::leases::Leases;
 use super::names::Names;
 use super::sites::Site;
 use super::sources::{self, Compiled, SourceError, SourceReport};
+use super::sql::Answers;
 use super::table::Table;
 use crate::flow::time::now_ms;
 use crate::flow::{Text, Uuid};
@@ -27,11 +29,15 @@ pub struct Enrichment {
     reloads: Counter,
     failed: Counter,
     loaded_at_ms: Gauge,
+    sql_failed: Counter,
+    sql_answered_at_ms: Gauge,
 }
 
 #[derive(Debug)]
 struct State {
     config: Config,
+    /// Answers of the queries that are in use.
+    answers: Answers,
     sources: Vec<SourceReport>,
     /// What the latest reload found wrong; empty after one that succeeded.
     errors: Vec<SourceError>,
@@ -94,7 +100,8 @@ fn hints(config: &Config, table: &Table) -> Vec<String> {
             "no AS database in {folder}: AS numbers are the exporters' only; geoip/README.md says how to get one"
         ));
     }
-    if config.subscribers.is_none() {
+    let by_query = config.sql.as_ref().is_some_and(|sql| !sql.subscribers.is_empty() || !sql.leases.is_empty());
+    if config.subscribers.is_none() && !by_query {
         hints.push("no [enrich] subscribers: flows are counted without subscriber until leases are pushed".to_owned());
     }
     hints
@@ -108,15 +115,18 @@ impl Enrichment {
     pub fn builtin(config: Config) -> Result<Self, ReloadError> {
         let names = Arc::new(Names::default());
         let nothing = Config { geoip: Default::default(), ..Config::default() };
-        let compiled = sources::compile(&nothing, &names, 0).map_err(|errors| ReloadError { errors })?;
+        let compiled =
+            sources::compile(&nothing, &Answers::default(), &names, 0).map_err(|errors| ReloadError { errors })?;
         Ok(Self {
             table: ArcSwap::from_pointee(compiled.table),
             leases: Leases::default(),
             names,
-            state: Mutex::new(State { config, sources: Vec::new(), errors: Vec::new() }),
+            state: Mutex::new(State { config, answers: Answers::default(), sources: Vec::new(), errors: Vec::new() }),
             reloads: Counter::default(),
             failed: Counter::default(),
             loaded_at_ms: Gauge::default(),
+            sql_failed: Counter::default(),
+            sql_answered_at_ms: Gauge::default(),
         })
     }
 
@@ -130,6 +140,24 @@ impl Enrichment {
         Ok((enrichment, report))
     }
 
+    /// The same with the answers of queries that an earlier run kept in a folder. Answers that cannot be used any more are
+    /// left out, which a hint says: the queries will be asked again.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the other sources.
+    pub fn open_with_answers(config: Config, folder: &Path) -> Result<(Self, ReloadReport), ReloadError> {
+        let answers = config.sql.as_ref().map(|sql| Answers::saved(folder, sql)).unwrap_or_default();
+        let enrichment = Self::builtin(config)?;
+        enrichment.lock().answers = answers;
+        let report = enrichment.reload().or_else(|error| {
+            enrichment.lock().answers = Answers::default();
+            let mut report = enrichment.reload()?;
+            report.hints.push(format!("kept answers are left out until the database answers: {error}"));
+            Ok(report)
+        })?;
+        Ok((enrichment, report))
+    }
+
     /// Reads all sources again, builds a table aside and puts it in use. Blocks for as long as that takes; the workers do not
     /// wait.
     ///
@@ -137,8 +165,8 @@ impl Enrichment {
     /// Everything that is wrong; the table in use stays. Counted in `netflow_enrichment_reload_failed_total`.
     pub fn reload(&self) -> Result<ReloadReport, ReloadError> {
         let mut state = self.lock();
-        let config = state.config.clone();
-        self.reload_with(&mut state, config)
+        let (config, answers) = (state.config.clone(), state.answers.clone());
+        self.reload_with(&mut state, config, &answers.clone(), answers, || Ok(()))
     }
 
     /// The same with another configuration, which is taken over only when its sources are right.
@@ -146,14 +174,41 @@ impl Enrichment {
     /// # Errors
     /// As [`Enrichment::reload`].
     pub fn reconfigure(&self, config: Config) -> Result<ReloadReport, ReloadError> {
-        self.reload_with(&mut self.lock(), config)
+        let mut state = self.lock();
+        let answers = state.answers.clone();
+        self.reload_with(&mut state, config, &answers.clone(), answers, || Ok(()))
     }
 
-    fn reload_with(&self, state: &mut State, config: Config) -> Result<ReloadReport, ReloadError> {
+    /// The same with new answers of the queries. When they are right, `keep` makes the files `kept` of them.
+    ///
+    /// # Errors
+    /// As [`Enrichment::reload`], and what `keep` says.
+    pub(super) fn reload_with_answers(
+        &self,
+        new: &Answers,
+        kept: Answers,
+        keep: impl FnOnce() -> Result<(), SourceError>,
+    ) -> Result<ReloadReport, ReloadError> {
+        let mut state = self.lock();
+        let config = state.config.clone();
+        self.reload_with(&mut state, config, new, kept, keep)
+    }
+
+    fn reload_with(
+        &self,
+        state: &mut State,
+        config: Config,
+        answers: &Answers,
+        kept: Answers,
+        keep: impl FnOnce() -> Result<(), SourceError>,
+    ) -> Result<ReloadReport, ReloadError> {
         let begun = Instant::now();
         let generation = self.table.load().generation() + 1;
-        match sources::compile(&config, &self.names, generation) {
-            Ok(Compiled { table, sources }) => {
+        let compiled = sources::compile(&config, answers, &self.names, generation);
+        let compiled = compiled.and_then(|compiled| keep().map(|()| compiled).map_err(|error| vec![error]));
+        match compiled {
+            Ok(Compiled { table, mut sources }) => {
+                sources.iter_mut().for_each(|source| answers.rename(&kept, &mut source.file));
                 let report = ReloadReport {
                     generation,
                     sources: sources.clone(),
@@ -163,7 +218,7 @@ impl Enrichment {
                     hints: hints(&config, &table),
                 };
                 self.table.store(Arc::new(table));
-                *state = State { config, sources, errors: Vec::new() };
+                *state = State { config, answers: kept, sources, errors: Vec::new() };
                 self.reloads.add(1);
                 self.loaded_at_ms.set(now_ms());
                 Ok(report)
@@ -174,6 +229,17 @@ impl Enrichment {
                 Err(ReloadError { errors })
             }
         }
+    }
+
+    /// Notes that the queries were answered and the answers are in use.
+    pub(super) fn count_sql_answer(&self) {
+        self.sql_answered_at_ms.set(now_ms());
+    }
+
+    /// Notes that a round of queries led to nothing.
+    pub(super) fn count_sql_failure(&self, errors: &[SourceError]) {
+        self.sql_failed.add(1);
+        self.lock().errors = errors.to_vec();
     }
 
     /// The table in use. Load it once a batch.
@@ -233,7 +299,15 @@ impl Enrichment {
         let loaded_at_s = self.loaded_at_ms.get() as f64 / 1000.0;
         let help = "When the table in use was built; 0 = never.";
         out.gauge("netflow_enrichment_loaded_timestamp_seconds", help, &[], loaded_at_s);
-        for source in &self.lock().sources {
+        let state = self.lock();
+        if state.config.sql.is_some() {
+            let help = "Rounds of [enrich.sql] that led to nothing: no answer, or a bad one.";
+            out.counter("netflow_enrichment_sql_failed_total", help, &[], self.sql_failed.get());
+            let help = "When the queries were last answered and the answers in use; 0 = not in this run.";
+            let answered_at_s = self.sql_answered_at_ms.get() as f64 / 1000.0;
+            out.gauge("netflow_enrichment_sql_answered_timestamp_seconds", help, &[], answered_at_s);
+        }
+        for source in &state.sources {
             let file = source.file.file_name().map_or_else(Default::default, |name| name.to_string_lossy());
             let labels = [("source", source.kind), ("file", &*file)];
             let age_s = (now_ms() - source.changed_ms) as f64 / 1000.0;

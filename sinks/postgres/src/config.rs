@@ -42,30 +42,7 @@ const MEMORY_BYTES_MAX: u64 = 128 << 20;
 /// Most connections that write: each holds an encoding buffer, and a server has more to do than this.
 const CONNECTIONS_MAX: i64 = 8;
 
-/// How the connection is protected, as libpq names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SslMode {
-    /// Never TLS.
-    Disable,
-    /// TLS when the server offers it, its certificate unchecked.
-    Prefer,
-    /// TLS, the certificate unchecked.
-    Require,
-    /// TLS, the certificate signed by a known authority.
-    VerifyCa,
-    /// TLS, the certificate signed by a known authority for this host.
-    VerifyFull,
-}
-
-impl SslMode {
-    const NAMES: [(&'static str, SslMode); 5] = [
-        ("disable", SslMode::Disable),
-        ("prefer", SslMode::Prefer),
-        ("require", SslMode::Require),
-        ("verify-ca", SslMode::VerifyCa),
-        ("verify-full", SslMode::VerifyFull),
-    ];
-}
+pub use postgres_connect::SslMode;
 
 /// A password: never printed.
 #[derive(Clone, PartialEq, Eq)]

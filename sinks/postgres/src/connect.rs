@@ -1,25 +1,12 @@
-//! Connections: options, TLS, and what an error means for the deliverer.
+//! Connections: options, and what an error means for the deliverer.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use postgres::config::SslMode as Negotiate;
-use postgres::{Client, NoTls};
-use rustls::client::WebPkiServerVerifier;
+use postgres::Client;
+use postgres_connect::ConnectError;
 use sink_api::SinkError;
-use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::config::{Config, SslMode};
-use crate::verify::Unnamed;
+use crate::config::Config;
 
-/// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long sent bytes may stay unacknowledged before the connection counts as dead.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Idle time after which the connection is probed.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+pub use postgres_connect::chain;
 
 /// The options of a connection.
 ///
@@ -48,16 +35,6 @@ pub fn options(config: &Config) -> Result<postgres::Config, String> {
     if options.get_hosts().is_empty() {
         options.host("localhost");
     }
-    options
-        .application_name("rgz-netflow")
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_user_timeout(TCP_USER_TIMEOUT)
-        .keepalives_idle(KEEPALIVE_IDLE)
-        .ssl_mode(match config.sslmode {
-            SslMode::Disable => Negotiate::Disable,
-            SslMode::Prefer => Negotiate::Prefer,
-            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => Negotiate::Require,
-        });
     Ok(options)
 }
 
@@ -87,29 +64,11 @@ pub fn connect(config: &Config) -> Result<Client, SinkError> {
             .map_err(|error| SinkError::Fatal(format!("password_file {}: {error}", path.display())))?;
         options.password(password.trim_end_matches(['\r', '\n']));
     }
-    let client = match config.sslmode {
-        SslMode::Disable => options.connect(NoTls),
-        _ => options.connect(MakeRustlsConnect::new(tls(config)?)),
-    };
-    client.map_err(|error| sink_error("connect", &error))
-}
-
-fn tls(config: &Config) -> Result<rustls::ClientConfig, SinkError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let fatal = |error: &dyn std::fmt::Display| SinkError::Fatal(format!("TLS: {error}"));
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| fatal(&e))?;
-    let roots = Arc::new(crate::verify::roots(config.sslrootcert.as_deref()).map_err(SinkError::Fatal)?);
-    let client = match config.sslmode {
-        SslMode::VerifyFull => builder.with_root_certificates(roots).with_no_client_auth(),
-        mode => {
-            let inner = WebPkiServerVerifier::builder_with_provider(roots, provider).build().map_err(|e| fatal(&e))?;
-            let verifier = Unnamed { inner, check_authority: mode == SslMode::VerifyCa };
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
-        }
-    };
-    Ok(client)
+    let client = postgres_connect::connect(&options, config.sslmode, config.sslrootcert.as_deref());
+    client.map_err(|error| match error {
+        ConnectError::Setup(problem) => SinkError::Fatal(problem),
+        ConnectError::Server(error) => sink_error("connect", &error),
+    })
 }
 
 /// What a database error means: data that it refuses, a person's task, or something that may pass.
@@ -128,15 +87,4 @@ pub fn sink_error(what: &str, error: &postgres::Error) -> SinkError {
         code if code.starts_with("22") || code.starts_with("23") => SinkError::Reject(text),
         _ => SinkError::retry(text),
     }
-}
-
-/// An error with its causes: postgres hides the operating system's error behind one sentence.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

@@ -11,7 +11,6 @@ mod encode;
 mod schema;
 mod sink;
 mod store;
-mod verify;
 
 pub use config::{
     Config, KEYS, SAMPLE_POSTGRES, SAMPLE_TIMESCALEDB, Secret, SslMode, parse_postgres, parse_timescaledb,

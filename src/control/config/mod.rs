@@ -185,6 +185,7 @@ fn check(stages: &Stages, base: &FsPath, document: &Document<'_>, problems: &mut
         Some(KeyError { key: key.to_owned(), problem: format!("there is no file {}", path.display()) })
     });
     say("enrich", missing.collect());
+    say("enrich", stages.enrich.problems().into_iter().map(|(key, problem)| KeyError { key, problem }).collect());
 }
 
 fn default_sink() -> Overlay {

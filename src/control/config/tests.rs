@@ -308,6 +308,7 @@ fn pipeline_toml_names_every_key() {
         ("decode", keys_of::<decode::Config>("")),
         ("decode.exporter", keys_of::<decode::ExporterConfig>("address = \"192.0.2.1\"")),
         ("enrich", keys_of::<enrich::Config>("")),
+        ("enrich.sql", keys_of::<enrich::sql::SqlConfig>("")),
         ("aggregate", keys_of::<aggregate::Config>("")),
         ("aggregate.rollup", keys_of::<aggregate::RollupConfig>("")),
         ("log", keys_of::<log::Config>("")),
@@ -335,7 +336,7 @@ fn section(table: &str) -> Vec<&'static str> {
 }
 
 fn tables_named(name: &str) -> bool {
-    PIPELINE.contains(&format!("[[{name}]]"))
+    PIPELINE.contains(&format!("[[{name}]]")) || PIPELINE.contains(&format!("[{name}]"))
 }
 
 #[test]

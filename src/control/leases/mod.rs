@@ -13,11 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use super::state::{State, StateError};
 use crate::enrich::Enrichment;
+use crate::enrich::LeaseRow;
 use crate::enrich::leases::{Lease, TooManyLeases};
 use crate::enrich::names::TooManyNames;
+use crate::enrich::sql::LeaseChanges;
 use crate::enrich::table::Holder;
 use crate::flow::time::{DAY_MS, MINUTE_MS};
 use crate::flow::{Addr, Text, Uuid};
+
+pub use crate::enrich::leases::parse_mac;
 
 /// How long an interval is kept after its end, ms: flows of that time still arrive (the longest export intervals are an
 /// hour, an exporter that was cut off may send what it held).
@@ -154,6 +158,29 @@ impl LeaseBook {
         Ok(self.enrichment.leases().put(addr, Lease { holder, mac: lease.mac })?)
     }
 
+    /// Takes over what changed in a list of who has which address now, and saves it. An address whose holder has not changed
+    /// goes on as it is; one that is gone from the list is ended, unless it was given to someone else meanwhile.
+    ///
+    /// # Errors
+    /// There is no room, or the database refuses; the same list may be taken again.
+    pub fn take_changes(&self, changes: &LeaseChanges, now_ms: i64) -> Result<(), String> {
+        let in_force = |addr| self.enrichment.leases().get(addr, now_ms).and_then(|lease| self.state_of(&lease));
+        for (addr, row) in &changes.put {
+            let lease = of_row(row, now_ms);
+            let goes_on = row.from_ms.is_none() && row.to_ms.is_none();
+            if goes_on && in_force(*addr).is_some_and(|held| is_of_the_same(&held, &lease)) {
+                continue;
+            }
+            self.put(*addr, &lease).map_err(|error| error.to_string())?;
+        }
+        for (addr, row) in &changes.gone {
+            if in_force(*addr).is_some_and(|held| is_of_the_same(&held, &of_row(row, now_ms))) {
+                self.end(*addr, now_ms);
+            }
+        }
+        self.save().map_err(|error| error.to_string())
+    }
+
     /// Nobody has the address from a time on. Gives whether anybody had it then or later. Not saved yet.
     pub fn end(&self, addr: Addr, at_ms: i64) -> bool {
         let ended = self.enrichment.leases().end(addr, at_ms);
@@ -252,4 +279,21 @@ impl LeaseBook {
     fn lock_unsaved(&self) -> std::sync::MutexGuard<'_, HashSet<Addr>> {
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn of_row(row: &LeaseRow, now_ms: i64) -> LeaseState {
+    LeaseState {
+        subscriber_id: row.subscriber_id,
+        reseller_id: row.reseller_id,
+        nas_id: row.nas_id.clone(),
+        site: row.site.clone(),
+        mac: row.mac,
+        from_ms: row.from_ms.unwrap_or(now_ms),
+        to_ms: row.to_ms.unwrap_or(i64::MAX),
+    }
+}
+
+fn is_of_the_same(a: &LeaseState, b: &LeaseState) -> bool {
+    (a.subscriber_id, a.reseller_id, &a.nas_id, &a.site, a.mac)
+        == (b.subscriber_id, b.reseller_id, &b.nas_id, &b.site, b.mac)
 }

@@ -3,6 +3,7 @@
 //! A source is right as a whole or not at all: any error keeps the table in use. Errors name file, line and column; a file's
 //! errors are gathered, up to [`ERRORS_MAX`].
 
+mod leases;
 mod mmdb;
 mod networks;
 mod ports;
@@ -20,7 +21,10 @@ use super::Config;
 use super::app::Apps;
 use super::names::{Names, TooManyNames};
 use super::sites::Sites;
+use super::sql::Answers;
 use super::table::{Builder, Table};
+pub use leases::LeaseRow;
+pub(super) use leases::read_leases;
 pub(super) use mmdb::files as mmdb_files;
 
 /// Errors reported of one file; more say nothing new.
@@ -44,7 +48,8 @@ pub struct SourceError {
 }
 
 impl SourceError {
-    fn file(file: &Path, problem: impl fmt::Display) -> Self {
+    /// An error about a file as a whole.
+    pub(super) fn about(file: &Path, problem: impl fmt::Display) -> Self {
         Self { file: file.into(), line: None, column: None, problem: problem.to_string() }
     }
 }
@@ -84,37 +89,42 @@ pub(super) struct Compiled {
     pub sources: Vec<SourceReport>,
 }
 
-/// Reads every source of the configuration and compiles the table.
+/// Reads every source of the configuration, and the answers of its queries, and compiles the table.
 ///
 /// # Errors
 /// Everything that is wrong with any of them.
-pub(super) fn compile(config: &Config, names: &Arc<Names>, generation: u64) -> Result<Compiled, Vec<SourceError>> {
+pub(super) fn compile(
+    config: &Config,
+    answers: &Answers,
+    names: &Arc<Names>,
+    generation: u64,
+) -> Result<Compiled, Vec<SourceError>> {
     let mut reading = Reading {
         names,
         builder: Builder::default(),
-        apps: Apps::builtin(names).map_err(|error| vec![SourceError::file(Path::new("built-in ports"), error)])?,
+        apps: Apps::builtin(names).map_err(|error| vec![SourceError::about(Path::new("built-in ports"), error)])?,
         sites: Sites::default(),
         sources: Vec::new(),
         errors: Vec::new(),
     };
     mmdb::read_folder(&mut reading, &config.geoip);
-    networks::read(&mut reading, config.networks.as_deref());
-    if let Some(file) = &config.sites {
+    networks::read(&mut reading, config.networks.as_deref().or(answers.networks.as_deref()));
+    for file in [&config.sites, &answers.sites].into_iter().flatten() {
         sites::read(&mut reading, file);
     }
-    if let Some(file) = &config.subscribers {
+    for file in [&config.subscribers, &answers.subscribers].into_iter().flatten() {
         subscribers::read(&mut reading, file);
     }
     if let Some(file) = &config.ports {
         ports::read(&mut reading, file);
     }
     if !reading.errors.is_empty() {
-        return Err(reading.errors);
+        return Err(reading.errors.into_iter().map(|error| answers.name_query(error)).collect());
     }
     let Reading { builder, apps, sites, sources, .. } = reading;
     let table = builder
         .build(generation, names.clone(), apps, sites)
-        .map_err(|error| vec![SourceError::file(&config.geoip, error)])?;
+        .map_err(|error| vec![SourceError::about(&config.geoip, error)])?;
     Ok(Compiled { table, sources })
 }
 
@@ -140,16 +150,16 @@ impl Reading<'_> {
 
 /// The bytes of a regular file.
 fn read_file(file: &Path) -> Result<Vec<u8>, SourceError> {
-    let failed = |error: std::io::Error| SourceError::file(file, format_args!("cannot be read: {error}"));
+    let failed = |error: std::io::Error| SourceError::about(file, format_args!("cannot be read: {error}"));
     let metadata = std::fs::metadata(file).map_err(failed)?;
     if !metadata.is_file() {
-        return Err(SourceError::file(file, "is no regular file"));
+        return Err(SourceError::about(file, "is no regular file"));
     }
     if metadata.len() > FILE_BYTES_MAX {
-        return Err(SourceError::file(file, format_args!("has {} bytes, more than {FILE_BYTES_MAX}", metadata.len())));
+        return Err(SourceError::about(file, format_args!("has {} bytes, more than {FILE_BYTES_MAX}", metadata.len())));
     }
     if metadata.len() == 0 {
-        return Err(SourceError::file(file, "is empty; a table without rows has its line of column names at least"));
+        return Err(SourceError::about(file, "is empty; a table without rows has its line of column names at least"));
     }
     std::fs::read(file).map_err(failed)
 }

@@ -64,13 +64,23 @@ pub(super) fn read_rows<'n>(
     specs: &'static [Spec],
     mut take: impl FnMut(&mut Reading<'n>, &Row<'_>, u64) -> Result<(), RowError>,
 ) {
-    let rows = read_file(file)
-        .map_err(|error| vec![error])
-        .and_then(|bytes| each_row(file, &bytes, specs, |row, line| take(reading, row, line)));
-    match rows {
+    match read_table(file, specs, |row, line| take(reading, row, line)) {
         Ok(rows) => reading.done(kind, file, rows, changed_ms(file)),
         Err(errors) => reading.errors.extend(errors),
     }
+}
+
+/// Reads a file of its own, gives each row to `take`. Gives the number of rows.
+///
+/// # Errors
+/// Everything that is wrong.
+pub(super) fn read_table(
+    file: &Path,
+    specs: &'static [Spec],
+    take: impl FnMut(&Row<'_>, u64) -> Result<(), RowError>,
+) -> Result<usize, Vec<SourceError>> {
+    let bytes = read_file(file).map_err(|error| vec![error])?;
+    each_row(file, &bytes, specs, take)
 }
 
 fn each_row(

@@ -75,8 +75,14 @@ pub(super) fn uuid(reading: &Reading<'_>, row: &Row<'_>, column: usize) -> Resul
     }
 }
 
-fn time(row: &Row<'_>, column: usize) -> Result<Option<i64>, RowError> {
+/// The time of a field, ms; the infinite times are those of PostgreSQL.
+pub(super) fn time(row: &Row<'_>, column: usize) -> Result<Option<i64>, RowError> {
     row.parse(column, "a time like 2026-01-31T12:00:00Z or a date like 2026-01-31 (0 h UTC)", |text| {
+        match text {
+            "infinity" => return Some(i64::MAX),
+            "-infinity" => return Some(i64::MIN),
+            _ => {}
+        }
         let date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
         let timestamp = text.parse::<jiff::Timestamp>().ok().or_else(|| date().map(|zoned| zoned.timestamp()));
         timestamp.map(jiff::Timestamp::as_millisecond)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::control::leases::{LeaseBook, LeaseQuery, LeaseState};
+use crate::control::leases::{LeaseBook, LeaseQuery, LeaseState, parse_mac};
 use crate::control::state::StateError;
 use crate::flow::time::rfc3339;
 use crate::flow::{Addr, Text, Uuid};
@@ -285,13 +285,6 @@ fn lease(row: &LeaseRow, now_ms: i64) -> Result<LeaseState, String> {
         from_ms,
         to_ms,
     })
-}
-
-/// Six bytes in hex, with `:`, `-` or nothing between them, or Cisco's `aabb.ccdd.eeff`.
-fn parse_mac(text: &str) -> Option<u64> {
-    let digits: String = text.chars().filter(|c| !matches!(c, ':' | '-' | '.')).collect();
-    let is_hex = digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    is_hex.then(|| u64::from_str_radix(&digits, 16).ok()).flatten()
 }
 
 fn parse_ip(text: &str) -> Option<Addr> {

@@ -66,11 +66,11 @@ pub(super) fn read_folder(reading: &mut Reading<'_>, folder: &Path) {
     let files = match files(folder) {
         Ok(files) => files,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
-        Err(error) => return reading.errors.push(SourceError::file(folder, error)),
+        Err(error) => return reading.errors.push(SourceError::about(folder, error)),
     };
     if files.len() > FILES_MAX {
         let problem = format!("holds {} MMDB files, more than {FILES_MAX}", files.len());
-        return reading.errors.push(SourceError::file(folder, problem));
+        return reading.errors.push(SourceError::about(folder, problem));
     }
     for file in files {
         if let Err(error) = read(reading, &file) {
@@ -80,7 +80,7 @@ pub(super) fn read_folder(reading: &mut Reading<'_>, folder: &Path) {
 }
 
 fn read(reading: &mut Reading<'_>, file: &Path) -> Result<(), SourceError> {
-    let broken = |error: maxminddb::MaxMindDbError| SourceError::file(file, error);
+    let broken = |error: maxminddb::MaxMindDbError| SourceError::about(file, error);
     let reader = Reader::from_source(read_file(file)?).map_err(broken)?;
     verify::verify(&reader).map_err(broken)?;
     // Few records serve many networks: each is decoded once.
@@ -109,7 +109,7 @@ fn read(reading: &mut Reading<'_>, file: &Path) -> Result<(), SourceError> {
     if networks == 0 {
         let kind = &reader.metadata().database_type;
         let problem = format!("database of type \"{kind}\" holds neither countries nor AS numbers");
-        return Err(SourceError::file(file, problem));
+        return Err(SourceError::about(file, problem));
     }
     let built_ms = i64::try_from(reader.metadata().build_epoch).unwrap_or(0).saturating_mul(1000);
     reading.done("geoip", file, networks, built_ms);
