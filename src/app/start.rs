@@ -14,6 +14,7 @@ use crate::control::config::{Settings, Sources};
 use crate::control::leases::LeaseBook;
 use crate::control::state::State;
 use crate::decode::Rules;
+use crate::enrich::dpi::{DpiSource, Place};
 use crate::enrich::pairing::Pairing;
 use crate::enrich::sql::{LeaseChanges, SqlConfig, SqlSource};
 use crate::enrich::{self, Enrichment, ReloadError, ReloadReport, Watch};
@@ -35,6 +36,7 @@ pub(super) struct App {
     alerting: Option<alerts::Runner>,
     _watch: Watch,
     _sql: Option<SqlSource>,
+    _dpi: Option<DpiSource>,
 }
 
 impl App {
@@ -53,6 +55,7 @@ impl App {
         let enrichment = Arc::new(enrichment);
         tracing::info!(prefixes = report.prefixes, sources = report.sources.len(), "enrichment is loaded");
         let leases = Arc::new(LeaseBook::open(enrichment.clone(), state.clone()).map_err(StartError::new)?);
+        let dpi = enrichment.config().dpi.map(|dpi| read_dpi(&enrichment, &dpi, &settings)).transpose()?;
         let sql = sql.map(|sql| ask_sql(&enrichment, sql, answers, &leases)).transpose()?;
         let watch = Watch::spawn(enrichment.clone(), Box::new(tell_reload)).map_err(StartError::new)?;
 
@@ -97,12 +100,12 @@ impl App {
         };
         let running = Arc::new(running);
         let alerting = alerting.map(|alerting| alerting.start(&running)).transpose()?;
-        Ok(Self { running, receivers, workers, aggregator, alerting, _watch: watch, _sql: sql })
+        Ok(Self { running, receivers, workers, aggregator, alerting, _watch: watch, _sql: sql, _dpi: dpi })
     }
 
     /// Stops in the order of the flow: sockets, workers, sums, sinks, log. Gives whether everything was delivered in time.
     pub fn stop(self, deadline: Instant) -> bool {
-        let Self { running, receivers, workers, aggregator, alerting, _watch, _sql } = self;
+        let Self { running, receivers, workers, aggregator, alerting, _watch, _sql, _dpi } = self;
         running.stopping.store(true, Relaxed);
         running.injector.lock().unwrap_or_else(PoisonError::into_inner).take();
         receivers.stop();
@@ -135,13 +138,20 @@ fn open_log(settings: &Settings, pool: &Arc<BatchPool>) -> Result<(Arc<Log>, Pat
 /// The enrichment's settings, its paths taken from the configuration's folder.
 pub(super) fn enrich_config(settings: &Settings) -> enrich::Config {
     let mut config = settings.stages.enrich.clone();
-    let files = [&mut config.subscribers, &mut config.sites, &mut config.networks, &mut config.ports];
-    let files = files.into_iter().flatten();
+    let tables = [&mut config.subscribers, &mut config.sites, &mut config.networks];
+    let lists = [&mut config.ports, &mut config.oui];
+    let files = tables.into_iter().chain(lists).flatten();
     let of_sql = config.sql.iter_mut().flat_map(|sql| [&mut sql.password_file, &mut sql.sslrootcert]).flatten();
     for path in files.chain(of_sql).chain([&mut config.geoip]).filter(|path| !path.as_os_str().is_empty()) {
         *path = settings.base.join(&*path);
     }
     config
+}
+
+/// Reads the events of an inspection.
+fn read_dpi(enrichment: &Arc<Enrichment>, place: &str, settings: &Settings) -> Result<DpiSource, StartError> {
+    DpiSource::spawn(enrichment.clone(), &Place::parse(place, &settings.base))
+        .map_err(|error| StartError(format!("[enrich] dpi {place}: {error}")))
 }
 
 /// Asks the queries on their interval, and hands the leases among the answers on.

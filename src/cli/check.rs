@@ -92,6 +92,10 @@ fn memory(settings: &Settings) -> Vec<(String, u64)> {
     let mut budget = vec![
         ("slabs and their queue".to_owned(), stages.receive.queue_bytes),
         ("pairing".to_owned(), pairing),
+        (
+            "verdicts of inspection".to_owned(),
+            stages.enrich.dpi.as_ref().map_or(0, |_| stages.enrich.dpi_memory_max_bytes),
+        ),
         ("recent records of the log".to_owned(), stages.log.memory_budget_bytes()),
         ("keys and sums of rollups".to_owned(), stages.aggregate.memory_max_bytes),
         (

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::sql::SqlConfig;
+use crate::telemetry::units;
 
 /// Configuration of the stage: where its knowledge comes from.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -16,6 +17,13 @@ pub struct Config {
     pub networks: Option<PathBuf>,
     /// CSV file: protocol, port, app, and if wished category. Names over the built-in ones.
     pub ports: Option<PathBuf>,
+    /// The IEEE's list of vendors of network cards (`oui.csv` or `oui.txt`): names the devices in the list of leases.
+    pub oui: Option<PathBuf>,
+    /// Events of Suricata (EVE JSON): a file, or `unix_stream:` or `unix_dgram:` with the path of a socket.
+    pub dpi: Option<String>,
+    /// Memory of what the events said, bytes; the oldest goes first.
+    #[serde(rename = "dpi_memory_max", with = "units::bytes")]
+    pub dpi_memory_max_bytes: u64,
     /// Queries against a PostgreSQL, in the place of files.
     pub sql: Option<SqlConfig>,
     /// Whether the two directions of a conversation are looked for (`bidirectional`, `rtt_ms`).
@@ -27,6 +35,9 @@ pub struct Config {
 /// Conversations remembered by default: 24 MiB at [`super::pairing::ENTRY_BYTES`].
 pub const PAIRING_ENTRIES: usize = 1 << 20;
 
+/// About 90,000 conversations: those of half an hour at 50 new ones a second.
+pub const DPI_MEMORY_BYTES: u64 = 16 << 20;
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -35,6 +46,9 @@ impl Default for Config {
             sites: None,
             networks: None,
             ports: None,
+            oui: None,
+            dpi: None,
+            dpi_memory_max_bytes: DPI_MEMORY_BYTES,
             sql: None,
             pairing: true,
             pairing_entries: PAIRING_ENTRIES,

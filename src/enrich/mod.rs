@@ -7,6 +7,7 @@
 
 pub mod app;
 mod config;
+pub mod dpi;
 pub mod leases;
 pub mod names;
 pub mod pairing;

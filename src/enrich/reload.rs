@@ -5,6 +5,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 
 use super::Config;
+use super::dpi::Dpi;
 use super::leases::Leases;
 use super::names::Names;
 use super::sites::Site;
@@ -23,6 +24,7 @@ use crate::telemetry::{Counter, Exposition, Gauge};
 pub struct Enrichment {
     table: ArcSwap<Table>,
     leases: Leases,
+    dpi: Dpi,
     names: Arc<Names>,
     /// One reload at a time; holds what the table in use was made from.
     state: Mutex<State>,
@@ -120,6 +122,7 @@ impl Enrichment {
         Ok(Self {
             table: ArcSwap::from_pointee(compiled.table),
             leases: Leases::default(),
+            dpi: Dpi::new(config.dpi_memory_max_bytes),
             names,
             state: Mutex::new(State { config, answers: Answers::default(), sources: Vec::new(), errors: Vec::new() }),
             reloads: Counter::default(),
@@ -252,6 +255,11 @@ impl Enrichment {
         &self.leases
     }
 
+    /// What inspection says of flows.
+    pub fn dpi(&self) -> &Dpi {
+        &self.dpi
+    }
+
     /// The pools of names, for making [`super::table::Holder`]s.
     pub fn names(&self) -> &Names {
         &self.names
@@ -300,6 +308,9 @@ impl Enrichment {
         let help = "When the table in use was built; 0 = never.";
         out.gauge("netflow_enrichment_loaded_timestamp_seconds", help, &[], loaded_at_s);
         let state = self.lock();
+        if state.config.dpi.is_some() {
+            self.dpi.expose(out);
+        }
         if state.config.sql.is_some() {
             let help = "Rounds of [enrich.sql] that led to nothing: no answer, or a bad one.";
             out.counter("netflow_enrichment_sql_failed_total", help, &[], self.sql_failed.get());

@@ -64,7 +64,7 @@ impl Drop for Watch {
 type Seen = Option<(u64, u64, u64, i64, i64)>;
 
 fn look(config: &Config) -> Vec<(PathBuf, Seen)> {
-    let tables = [&config.subscribers, &config.sites, &config.networks, &config.ports];
+    let tables = [&config.subscribers, &config.sites, &config.networks, &config.ports, &config.oui];
     let mut files: Vec<PathBuf> = tables.into_iter().flatten().cloned().collect();
     if !config.geoip.as_os_str().is_empty() {
         files.extend(sources::mmdb_files(&config.geoip).unwrap_or_default());

@@ -179,6 +179,7 @@ fn check(stages: &Stages, base: &FsPath, document: &Document<'_>, problems: &mut
         ("sites", &stages.enrich.sites),
         ("networks", &stages.enrich.networks),
         ("ports", &stages.enrich.ports),
+        ("oui", &stages.enrich.oui),
     ];
     let missing = tables.into_iter().filter_map(|(key, path)| {
         let path = path.as_ref().map(|path| base.join(path)).filter(|path| !path.is_file())?;

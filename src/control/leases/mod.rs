@@ -262,6 +262,11 @@ impl LeaseBook {
         LeasePage { items: page.into_iter().flat_map(item).collect(), total, next }
     }
 
+    /// The vendor of a device, where the list of vendors names one.
+    pub fn vendor(&self, mac: u64) -> Option<Text> {
+        self.enrichment.table().vendor(mac).cloned()
+    }
+
     /// `None` never happens: a lease in force has a subscriber with a number.
     fn state_of(&self, lease: &Lease) -> Option<LeaseState> {
         let (names, holder) = (self.enrichment.names(), lease.holder);

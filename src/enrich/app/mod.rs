@@ -28,9 +28,9 @@ const OVERRIDE: u16 = 1 << 15;
 pub const APPS_MAX: usize = OVERRIDE as usize - 1;
 
 /// An application. Names are numbers in [`Names::texts`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct App {
-    /// Its name.
+    /// Its name; 0 = unknown.
     pub name: u32,
     /// Its category, 0 = none.
     pub category: u32,

@@ -6,6 +6,7 @@
 mod leases;
 mod mmdb;
 mod networks;
+mod oui;
 mod ports;
 mod rows;
 mod sites;
@@ -72,7 +73,7 @@ impl std::error::Error for SourceError {}
 /// One source that is part of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceReport {
-    /// `geoip`, `subscribers`, `sites`, `networks` or `ports`.
+    /// `geoip`, `subscribers`, `sites`, `networks`, `ports` or `oui`.
     pub kind: &'static str,
     /// The file.
     pub file: PathBuf,
@@ -117,6 +118,9 @@ pub(super) fn compile(
     }
     if let Some(file) = &config.ports {
         ports::read(&mut reading, file);
+    }
+    if let Some(file) = &config.oui {
+        oui::read(&mut reading, file);
     }
     if !reading.errors.is_empty() {
         return Err(reading.errors.into_iter().map(|error| answers.name_query(error)).collect());

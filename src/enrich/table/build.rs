@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::tree::{Range, Tree, VALUES_MAX};
-use super::{Holder, Party, Prefix, Record, SiteRule, Table};
+use super::{Holder, Party, Prefix, Record, SiteRule, Table, Vendors};
 use crate::enrich::app::Apps;
 use crate::enrich::names::Names;
 use crate::enrich::sites::Sites;
@@ -42,6 +42,7 @@ pub struct Builder {
     holders: Vec<Vec<Holder>>,
     site_rules: Vec<Vec<SiteRule>>,
     as_names: HashMap<u32, Text, foldhash::fast::RandomState>,
+    vendors: Vendors,
 }
 
 /// More distinct combinations of attributes than a table can number.
@@ -65,6 +66,11 @@ impl Builder {
     /// The name of an AS. The first name stays.
     pub fn as_name(&mut self, asn: u32, name: &str) {
         self.as_names.entry(asn).or_insert_with(|| name.into());
+    }
+
+    /// The vendors of network cards.
+    pub fn vendors(&mut self, vendors: Vendors) {
+        self.vendors = vendors;
     }
 
     /// A network of customers.
@@ -119,6 +125,7 @@ impl Builder {
             sites,
             apps,
             as_names: self.as_names,
+            vendors: self.vendors,
             prefixes: self.v4.len() + self.v6.len(),
             has: super::Has::default(),
         };

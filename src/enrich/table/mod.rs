@@ -8,6 +8,7 @@ mod prefix;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod vendors;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use hashbrown::HashMap;
 pub use build::{Builder, TableTooLarge};
 pub use prefix::Prefix;
 use tree::Tree;
+pub use vendors::Vendors;
 
 use super::app::Apps;
 use super::names::Names;
@@ -117,6 +119,7 @@ pub struct Table {
     sites: Sites,
     apps: Apps,
     as_names: HashMap<u32, Text, foldhash::fast::RandomState>,
+    vendors: Vendors,
     prefixes: usize,
     has: Has,
 }
@@ -191,6 +194,11 @@ impl Table {
         self.as_names.get(&asn)
     }
 
+    /// The vendor of a network card with this MAC address, where the list of them names one.
+    pub fn vendor(&self, mac: u64) -> Option<&Text> {
+        self.vendors.get(mac)
+    }
+
     /// Which attributes the table knows at all.
     pub fn has(&self) -> Has {
         self.has
@@ -215,6 +223,7 @@ impl Table {
             + size_of::<Holder>() * self.holders.capacity()
             + size_of::<SiteRule>() * self.site_rules.capacity()
             + self.as_names.values().map(|name| name.len() + 48).sum::<usize>()
+            + self.vendors.bytes()
             + self.apps.bytes()
     }
 }

@@ -11,7 +11,8 @@ mod tests;
 use std::sync::Arc;
 
 use super::Enrichment;
-use super::app::Service;
+use super::app::{App, Service};
+use super::dpi::{Dpi, Tuple};
 use super::leases::{Leases, LeasesRead};
 use super::table::{Holder, Record, Table};
 use crate::flow::column::{Column, IpColumn};
@@ -32,6 +33,7 @@ pub struct Enricher {
     /// Row and who, of the destinations of internal flows.
     destinations: Vec<(u32, Who)>,
     services: Vec<Service>,
+    apps: Vec<App>,
     codes: ColumnCodes,
 }
 
@@ -97,6 +99,7 @@ impl Enricher {
             who: Vec::new(),
             destinations: Vec::new(),
             services: Vec::new(),
+            apps: Vec::new(),
             codes: ColumnCodes::default(),
         }
     }
@@ -163,14 +166,13 @@ impl Enricher {
         batch.service_port.clear();
         batch.service_port.extend_options(self.services.iter().map(|service| service.port));
         let names = &table.names().texts;
-        let app = |service: &Service| apps.app(service.app);
-        let services = self.services.iter();
-        self.codes.app.fill(&mut batch.app, names, services.clone().map(|s| app(s).map_or(0, |app| app.name)));
-        self.codes.category.fill(
-            &mut batch.app_category,
-            names,
-            services.map(|s| app(s).map_or(0, |app| app.category)),
-        );
+        self.apps.clear();
+        self.apps.extend(self.services.iter().map(|service| apps.app(service.app).unwrap_or_default()));
+        if !self.shared.dpi().is_empty() {
+            inspect(self.shared.dpi(), batch, &mut self.apps);
+        }
+        self.codes.app.fill(&mut batch.app, names, self.apps.iter().map(|app| app.name));
+        self.codes.category.fill(&mut batch.app_category, names, self.apps.iter().map(|app| app.category));
     }
 
     /// Who has the customers' addresses, by leases first, then by static subscribers, at each flow's end.
@@ -243,6 +245,22 @@ fn holder<'a>(
     time_ms: i64,
 ) -> Option<&'a Holder> {
     leases.and_then(|leases| leases.get(addr(), time_ms)).or_else(|| table.holder(record.party, time_ms))
+}
+
+/// Names by inspection what the ports do not name.
+fn inspect(dpi: &Dpi, batch: &FlowBatch, apps: &mut [App]) {
+    let mut hits = 0;
+    for (row, app) in apps.iter_mut().enumerate().filter(|(_, app)| app.name == 0) {
+        let (Some(src), Some(dst)) = (batch.src_ip.get(row), batch.dst_ip.get(row)) else { continue };
+        let ports = (batch.src_port.value_or_default(row), batch.dst_port.value_or_default(row));
+        let tuple = Tuple::new((src, ports.0), (dst, ports.1), batch.protocol.value_or_default(row));
+        let (start_ms, end_ms) = (batch.flow_start.value_or_default(row), batch.time.value_or_default(row));
+        if let Some(found) = dpi.find(&tuple, start_ms, end_ms) {
+            *app = found;
+            hits += 1;
+        }
+    }
+    dpi.count_hits(hits);
 }
 
 /// The record number of every row's address. A null address has the record of an unknown one.

@@ -84,6 +84,9 @@ pub struct LeaseItem {
     /// MAC address of the customer's device.
     #[schema(required)]
     pub mac: Option<String>,
+    /// Vendor of the device, where the list of vendors ([enrich] oui) names one.
+    #[schema(required)]
+    pub vendor: Option<String>,
     /// Since when.
     pub from: String,
     /// Until when; null = open.
@@ -157,14 +160,15 @@ pub fn list(call: Call) -> Result<Response, ApiError> {
         at_ms: current.then(|| call.endpoint.collector.now_ms()),
         limit: params.whole("limit")?.unwrap_or_default() as usize,
     };
-    let page = book(&call)?.page(&query);
-    let items = page.items.into_iter().map(|(ip, lease)| LeaseItem::new(ip, lease)).collect();
+    let book = book(&call)?;
+    let page = book.page(&query);
+    let items = page.items.into_iter().map(|(ip, lease)| LeaseItem::new(ip, book.vendor(lease.mac), lease)).collect();
     let next = page.next.map(|addr| addr.to_string());
     Ok(super::json(&Leases { items, total: page.total as u64, next }))
 }
 
 impl LeaseItem {
-    fn new(ip: Addr, lease: LeaseState) -> Self {
+    fn new(ip: Addr, vendor: Option<Text>, lease: LeaseState) -> Self {
         let mac = (lease.mac != 0).then(|| crate::flow::Value::Mac(lease.mac).to_string());
         Self {
             ip: ip.to_string(),
@@ -173,6 +177,7 @@ impl LeaseItem {
             nas_id: lease.nas_id.map(|text| text.to_string()),
             site: lease.site.map(|text| text.to_string()),
             mac,
+            vendor: vendor.map(|text| text.to_string()),
             from: rfc3339(lease.from_ms),
             to: (lease.to_ms != i64::MAX).then(|| rfc3339(lease.to_ms)),
         }

@@ -31,7 +31,7 @@ fn a_lease_that_was_put_is_listed_renewed_ended_and_survives_a_kill() {
     assert_eq!(put(&server, "10.0.0.9", &renewed).status, 200);
     let lease = json!({
         "ip": "10.0.0.9", "subscriber_id": SUBSCRIBER_1, "reseller_id": RESELLER_A, "nas_id": "gw1", "site": "hotel",
-        "mac": "aa:bb:cc:00:11:22", "from": "2026-01-31T11:00:00.000Z", "to": "2026-01-31T13:00:00.000Z",
+        "mac": "aa:bb:cc:00:11:22", "vendor": null, "from": "2026-01-31T11:00:00.000Z", "to": "2026-01-31T13:00:00.000Z",
     });
     let listed = |query: &str| server.get(&format!("{LEASES}{query}")).json();
     assert_eq!(listed(""), json!({ "items": [lease], "total": 1, "next": null }));
