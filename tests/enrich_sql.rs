@@ -169,7 +169,6 @@ fn queries_have_a_time_limit_read_only_and_go_over_tls() {
         interval_ms: 50,
         sslmode: SslMode::VerifyFull,
         sslrootcert: Some(authority.clone()),
-        statement_timeout_ms: 100,
         ..SqlConfig::default()
     };
     let networks = |query: &str| SqlConfig { networks: query.into(), ..base.clone() };
@@ -184,7 +183,8 @@ fn queries_have_a_time_limit_read_only_and_go_over_tls() {
     let secure = "SELECT '10.0.0.0/8' AS prefix FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl";
     assert_eq!(first("secure", networks(secure)).unwrap().unwrap().sources[0].rows, 1);
     let error = |name, sql| first(name, sql).unwrap_err().to_string();
-    let late = error("late", networks("SELECT pg_sleep(100)::text AS prefix"));
+    let slow = SqlConfig { statement_timeout_ms: 100, ..networks("SELECT pg_sleep(100)::text AS prefix") };
+    let late = error("late", slow);
     assert!(late.contains("[enrich.sql] networks: ") && late.contains("statement timeout"), "{late}");
     let writes = error("writes", networks("INSERT INTO t VALUES (1) RETURNING '10.0.0.0/8' AS prefix"));
     assert!(writes.contains("[enrich.sql] networks: "), "{writes}");
