@@ -3,7 +3,8 @@
 //! `cargo bench -p sink-parquet --bench day` stores `DAY_FLOWS` flows (default 2 million; the figures in the README are of
 //! 50 million, which take 1.4 GB) of isp-like traffic spread over 24 hours, merges as the collector would, and prints the
 //! median of three for each question, from detail, the files in the page cache. `DAY_DIR` names the folder of the store:
-//! it is kept and used again by the next run. Without it a temporary folder is used and removed.
+//! it is kept and used again by the next run. Without it a temporary folder is used and removed. Arguments choose questions
+//! by a part of their name.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -49,7 +50,11 @@ fn main() {
     let store = config.store(&context).unwrap().unwrap();
     let (bytes, files) = size(&folder.join("flows"));
     println!("{files} files, {:.2} GB, {:.2} bytes a flow", bytes as f64 / 1e9, bytes as f64 / flows as f64);
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     for (name, question) in questions() {
+        if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
+            continue;
+        }
         ask(&*store, name, &question);
     }
     println!("peak resident: {}", resident());

@@ -14,6 +14,23 @@ impl<T: Copy + Default> Column<T> {
         Self { values: Vec::with_capacity(rows), validity: Validity::default() }
     }
 
+    /// A column of these values, of which those with a 0 in `present` (one byte a row) are null.
+    pub fn from_parts(mut values: Vec<T>, present: Option<Vec<u8>>) -> Self {
+        let mut validity = Validity { len: values.len(), ..Validity::default() };
+        if let Some(mut present) = present {
+            present.resize(values.len(), 0);
+            for (value, present) in values.iter_mut().zip(&mut present) {
+                *present = u8::from(*present != 0);
+                *value = if *present == 0 { T::default() } else { *value };
+            }
+            validity.nulls = present.iter().filter(|p| **p == 0).count();
+            validity.present = present;
+        }
+        let mut column = Self { values, validity };
+        column.normalise();
+        column
+    }
+
     /// Rows held.
     pub fn len(&self) -> usize {
         self.validity.len
@@ -227,6 +244,17 @@ mod tests {
             prop_assert_eq!(column.null_count(), want.iter().filter(|v| v.is_none()).count());
             prop_assert_eq!(column.values().is_empty(), column.all_null());
             prop_assert_eq!(column.validity().is_some(), column.null_count() > 0 && !column.all_null());
+        }
+
+        #[test]
+        fn holds_the_parts_it_is_made_of(rows in prop::collection::vec(prop::option::of(any::<u16>()), 0..20)) {
+            let values = rows.iter().map(|row| row.unwrap_or(7)).collect();
+            let column = Column::from_parts(values, Some(rows.iter().map(|row| u8::from(row.is_some()) * 3).collect()));
+            let mut want = Column::default();
+            rows.iter().for_each(|row| want.push(*row));
+            prop_assert_eq!(column.values(), want.values());
+            prop_assert_eq!(column.validity(), want.validity());
+            prop_assert_eq!((column.len(), column.null_count()), (want.len(), want.null_count()));
         }
 
         #[test]

@@ -16,6 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parquet::basic::{LogicalType, Type as Physical};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{
@@ -100,8 +101,15 @@ impl DataReader {
         let Some(range) = chunk.offset_index_range() else {
             return Ok(None);
         };
-        let bytes = self.source.get_bytes(range.start, usize::try_from(range.end - range.start)?)?;
-        guarded(|| decode_offset_index(&bytes)).map(Some)
+        let bytes = self.index_bytes(range)?;
+        let index = guarded(|| decode_offset_index(&bytes))?;
+        let mut first_rows = index.page_locations().iter().map(|page| page.first_row_index);
+        if first_rows.next() != Some(0)
+            || !index.page_locations().is_sorted_by(|a, b| a.first_row_index < b.first_row_index)
+        {
+            return Err(leaf::malformed("rows of the page index"));
+        }
+        Ok(Some(index))
     }
 
     /// Smallest and largest values of the pages of a chunk, when the file says so.
@@ -112,8 +120,13 @@ impl DataReader {
         let Some(range) = chunk.column_index_range() else {
             return Ok(None);
         };
-        let bytes = self.source.get_bytes(range.start, usize::try_from(range.end - range.start)?)?;
+        let bytes = self.index_bytes(range)?;
         guarded(|| decode_column_index(&bytes, chunk.column_type())).map(Some)
+    }
+
+    fn index_bytes(&self, range: Range<u64>) -> Result<Bytes> {
+        let length = range.end.checked_sub(range.start).ok_or_else(|| leaf::malformed("place of the page index"))?;
+        self.source.get_bytes(range.start, usize::try_from(length)?)
     }
 
     /// Reads a leaf. A leaf that the file lacks, or that is null everywhere, is `LeafData::Null`.
@@ -162,7 +175,8 @@ fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// Refuses a footer that places chunks outside the file, or tells of absurdly many rows: the readers of chunks take these figures as given.
+/// Refuses a footer that places chunks outside the file, or tells of absurdly many rows: the readers of chunks take these
+/// figures as given.
 fn check_places(metadata: &ParquetMetaData, length: u64) -> Result<()> {
     let inside = |start: i64, size: i64| {
         let end = start.checked_add(size).and_then(|end| u64::try_from(end).ok());

@@ -21,11 +21,11 @@ pub fn read_flows(reader: &DataReader, row_group: usize, fields: &[Field], wante
     for field in fields {
         let name = field.name();
         match batch.column_mut(*field) {
-            ColumnMut::I64(c) => fill_times(c, reader.read(row_group, name, wanted)?, rows),
-            ColumnMut::U64(c) => fill(c, reader.read(row_group, name, wanted)?, rows, |v| v),
-            ColumnMut::U32(c) => fill(c, reader.read(row_group, name, wanted)?, rows, |v| v as u32),
-            ColumnMut::U16(c) => fill(c, reader.read(row_group, name, wanted)?, rows, |v| v as u16),
-            ColumnMut::U8(c) => fill(c, reader.read(row_group, name, wanted)?, rows, |v| v as u8),
+            ColumnMut::I64(c) => *c = numbers(reader.read(row_group, name, wanted)?, rows, i64::from, |v| v as i64),
+            ColumnMut::U64(c) => *c = numbers(reader.read(row_group, name, wanted)?, rows, u64::from, |v| v),
+            ColumnMut::U32(c) => *c = numbers(reader.read(row_group, name, wanted)?, rows, |v| v, |v| v as u32),
+            ColumnMut::U16(c) => *c = numbers(reader.read(row_group, name, wanted)?, rows, |v| v as u16, |v| v as u16),
+            ColumnMut::U8(c) => *c = numbers(reader.read(row_group, name, wanted)?, rows, |v| v as u8, |v| v as u8),
             ColumnMut::Ip(c) => *c = read_ip(reader, row_group, name, wanted, rows)?,
             ColumnMut::AddrDict(c) => {
                 let plain = read_ip(reader, row_group, name, wanted, rows)?;
@@ -90,10 +90,10 @@ fn read_key(
 ) -> Result<()> {
     let name = key.name();
     match column {
-        KeyColumn::U8(c) => fill(c, reader.read(row_group, name, wanted)?, rows, |v| v as u8),
-        KeyColumn::U16(c) => fill(c, reader.read(row_group, name, wanted)?, rows, |v| v as u16),
-        KeyColumn::U32(c) => fill(c, reader.read(row_group, name, wanted)?, rows, |v| v as u32),
-        KeyColumn::U64(c) => fill(c, reader.read(row_group, name, wanted)?, rows, |v| v),
+        KeyColumn::U8(c) => *c = numbers(reader.read(row_group, name, wanted)?, rows, |v| v as u8, |v| v as u8),
+        KeyColumn::U16(c) => *c = numbers(reader.read(row_group, name, wanted)?, rows, |v| v as u16, |v| v as u16),
+        KeyColumn::U32(c) => *c = numbers(reader.read(row_group, name, wanted)?, rows, |v| v, |v| v as u32),
+        KeyColumn::U64(c) => *c = numbers(reader.read(row_group, name, wanted)?, rows, u64::from, |v| v),
         KeyColumn::Ip(c) => *c = read_ip(reader, row_group, name, wanted, rows)?,
         KeyColumn::Text(c) => match reader.read(row_group, name, wanted)? {
             LeafData::Text(values, codes) => *c = dictionary(values, codes),
@@ -112,30 +112,28 @@ fn wanted_rows(reader: &DataReader, row_group: usize, wanted: Wanted<'_>) -> usi
     wanted.map_or(all, |ranges| ranges.iter().map(|r| r.end.min(all).saturating_sub(r.start)).sum())
 }
 
-fn fill_times(column: &mut Column<i64>, data: LeafData, rows: usize) {
-    fill(column, data, rows, |v| v as i64);
-}
-
-fn fill<T: Copy + Default>(column: &mut Column<T>, data: LeafData, rows: usize, narrow: impl Fn(u64) -> T) {
+/// A column of numbers; data of another type are null in every row.
+fn numbers<T: Copy + Default>(
+    data: LeafData,
+    rows: usize,
+    narrow: impl Fn(u32) -> T,
+    wide: impl Fn(u64) -> T,
+) -> Column<T> {
     match data {
-        LeafData::Narrow(values, None) => column.extend(values.into_iter().map(|v| narrow(v.into()))),
-        LeafData::Wide(values, None) => column.extend(values.into_iter().map(narrow)),
-        LeafData::Narrow(values, Some(present)) => {
-            let options = values.into_iter().zip(present).map(|(v, p)| (p != 0).then(|| narrow(v.into())));
-            column.extend_options(options);
+        LeafData::Narrow(values, present) => Column::from_parts(values.into_iter().map(narrow).collect(), present),
+        LeafData::Wide(values, present) => Column::from_parts(values.into_iter().map(wide).collect(), present),
+        _ => {
+            let mut column = Column::default();
+            column.push_nulls(rows);
+            column
         }
-        LeafData::Wide(values, Some(present)) => {
-            column.extend_options(values.into_iter().zip(present).map(|(v, p)| (p != 0).then(|| narrow(v))));
-        }
-        _ => column.push_nulls(rows),
     }
 }
 
 fn read_ip(reader: &DataReader, row_group: usize, name: &str, wanted: Wanted<'_>, rows: usize) -> Result<IpColumn> {
     let [v4, v6] = ip_leaves(name);
     let (v4, v6) = (reader.read(row_group, &v4, wanted)?, reader.read(row_group, &v6, wanted)?);
-    let mut narrow: Column<u32> = Column::default();
-    fill(&mut narrow, v4, rows, |v| v as u32);
+    let narrow: Column<u32> = numbers(v4, rows, |v| v, |v| v as u32);
     let LeafData::Fixed16(wide, present) = v6 else {
         return Ok(IpColumn::from_v4(narrow));
     };
