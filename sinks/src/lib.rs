@@ -44,4 +44,11 @@ pub const KINDS: &[Kind] = &[
         keys: sink_postgres::KEYS,
         parse: sink_postgres::parse_timescaledb,
     },
+    Kind {
+        name: "influxdb",
+        about: "points in InfluxDB 1 or 2: rollups, flows on wish; idempotent",
+        sample: sink_influxdb::SAMPLE,
+        keys: sink_influxdb::KEYS,
+        parse: sink_influxdb::parse,
+    },
 ];

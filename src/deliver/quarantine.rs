@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::Status;
 use crate::flow::sink::Entry;
 use crate::flow::time::now_ms;
-use crate::flow::{FlowBatch, Record};
+use crate::flow::{FlowBatch, Record, RollupSums};
 use crate::log::codec;
 
 /// A record, or one row of it, that a store refused.
@@ -21,8 +21,12 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    fn flows(&self) -> u64 {
-        if self.row.is_some() { 1 } else { self.entry.record.flow_count() }
+    /// Flows in it: rows of sums hold none.
+    pub fn flows(&self) -> u64 {
+        match self.entry.record {
+            Record::Flows(_) if self.row.is_some() => 1,
+            _ => self.entry.record.flow_count(),
+        }
     }
 }
 
@@ -136,8 +140,22 @@ fn encode(refused: &Refused) -> io::Result<Vec<u8>> {
             one.append_rows(batch, &[row as u32]);
             codec::encode(&Record::Flows(one.into()), &mut bytes)
         }
+        (Record::Sums(sums), Some(row)) => codec::encode(&Record::Sums(one_row(sums, row).into()), &mut bytes),
         (record, _) => codec::encode(record, &mut bytes),
     };
     encoded.map_err(io::Error::other)?;
     Ok(bytes)
+}
+
+/// The sums with one of their rows alone, counted over all rollups.
+fn one_row(sums: &RollupSums, mut row: usize) -> RollupSums {
+    let mut one = RollupSums { upto: sums.upto, replay_from: sums.replay_from, ..RollupSums::default() };
+    for rows in &sums.rows {
+        if row < rows.len() {
+            one.rows.push(rows.one_row(row));
+            break;
+        }
+        row -= rows.len();
+    }
+    one
 }

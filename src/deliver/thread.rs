@@ -200,7 +200,8 @@ impl Run {
             self.set_aside = self.set_aside.split_off(&given.last);
             self.status.position.set(given.last as i64);
             self.status.delivered_records.add(given.entries);
-            self.status.delivered_flows.add(given.flows.saturating_sub(refused.len() as u64));
+            let refused: u64 = refused.iter().map(Refused::flows).sum();
+            self.status.delivered_flows.add(given.flows.saturating_sub(refused));
             self.backoff.reset();
             self.entries_max = self.entries_max.saturating_mul(2).min(ENTRIES_MAX);
         }

@@ -322,6 +322,29 @@ impl RollupRows {
         }
     }
 
+    /// One of the rows alone.
+    pub fn one_row(&self, row: usize) -> Self {
+        let keys = self.keys.iter().filter_map(|(key, column)| {
+            let mut one = KeyColumn::for_key(*key)?;
+            one.push(&column.value(key.kind(), row));
+            Some((*key, one))
+        });
+        let mut one = Self {
+            rollup: self.rollup.clone(),
+            bucket_ms: self.bucket_ms,
+            bucket: Vec::new(),
+            keys: keys.collect(),
+            bytes: Vec::new(),
+            packets: Vec::new(),
+            flows: Vec::new(),
+            rtt_ms_sum: Vec::new(),
+            rtt_count: Vec::new(),
+            cut_bytes: self.cut_bytes.get(row).copied().into_iter().collect(),
+        };
+        one.push_measures(self.bucket[row], &self.measures(row));
+        one
+    }
+
     /// Appends a bucket start and its sums; the caller appends the keys.
     pub fn push_measures(&mut self, bucket: i64, m: &Measures) {
         self.bucket.push(bucket);

@@ -36,6 +36,9 @@ enum Target {
 /// Kinds of sink that speak to a PostgreSQL server.
 const DATABASES: &[&str] = &["postgres", "timescaledb"];
 
+/// The kind of sink that speaks to InfluxDB.
+const INFLUXDB: &[&str] = &["influxdb"];
+
 /// Every variable. Where two set the same thing, the later row wins.
 pub const VARIABLES: &[Variable] = &[
     Variable { name: "NETFLOW_PORT", about: "UDP port to listen on", target: Target::ListenPort, literal: number },
@@ -140,6 +143,42 @@ pub const VARIABLES: &[Variable] = &[
         about: "width of a chunk: hours, or a text such as 1 day",
         target: Target::SinksOf(DATABASES, "chunk_interval_hours"),
         literal: hours,
+    },
+    Variable {
+        name: "INFLUXDB_URL",
+        about: "address of the InfluxDB server",
+        target: Target::SinksOf(INFLUXDB, "url"),
+        literal: text,
+    },
+    Variable {
+        name: "INFLUXDB_BUCKET",
+        about: "bucket of InfluxDB (on version 1 the database, unless the file names one)",
+        target: Target::SinksOf(INFLUXDB, "bucket"),
+        literal: text,
+    },
+    Variable {
+        name: "INFLUXDB_ORG",
+        about: "organisation of InfluxDB",
+        target: Target::SinksOf(INFLUXDB, "org"),
+        literal: text,
+    },
+    Variable {
+        name: "INFLUXDB_TOKEN",
+        about: "token of InfluxDB",
+        target: Target::SinksOf(INFLUXDB, "token"),
+        literal: text,
+    },
+    Variable {
+        name: "INFLUXDB_TOKEN_FILE",
+        about: "file that holds the token of InfluxDB",
+        target: Target::SinksOf(INFLUXDB, "token_file"),
+        literal: text,
+    },
+    Variable {
+        name: "INFLUXDB_RETENTION",
+        about: "how long InfluxDB keeps detail and short rollups: days, or a text such as 30d, 4w, 720h",
+        target: Target::SinksOf(INFLUXDB, "retention_detail_days"),
+        literal: days,
     },
     Variable {
         name: "PROMETHEUS_NETFLOW_METRICS_ENABLED",
@@ -376,17 +415,29 @@ fn seconds(value: &str) -> Result<String, String> {
 
 /// Hours: a number of them, or a number of hours, days or weeks as PostgreSQL writes intervals.
 fn hours(value: &str) -> Result<String, String> {
-    let wrong = || format!("{value} is not allowed; hours, or a text such as 12 hours, 1 day, 2 weeks");
+    let hours = span_hours(value, 1);
+    let allowed = || format!("{value} is not allowed; hours, or a text such as 12 hours, 1 day, 2 weeks");
+    hours.map(|hours| hours.to_string()).ok_or_else(allowed)
+}
+
+/// Days: a number of them, or a number of hours, days or weeks as InfluxDB writes durations; a part of a day counts whole.
+fn days(value: &str) -> Result<String, String> {
+    let allowed = || format!("{value} is not allowed; days, or a text such as 30d, 4w, 720h");
+    span_hours(value, 24).map(|hours| hours.div_ceil(24).to_string()).ok_or_else(allowed)
+}
+
+/// Hours of a number with a unit; without one the number counts as so many hours each.
+fn span_hours(value: &str, without_unit: u32) -> Option<u32> {
     let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
     let (count, unit) = value.split_at(digits);
-    let count: u32 = count.parse().map_err(|_| wrong())?;
     let factor = match unit.trim() {
-        "" | "h" | "hour" | "hours" => 1,
+        "" => without_unit,
+        "h" | "hour" | "hours" => 1,
         "d" | "day" | "days" => 24,
         "w" | "week" | "weeks" => 7 * 24,
-        _ => return Err(wrong()),
+        _ => return None,
     };
-    count.checked_mul(factor).map(|hours| hours.to_string()).ok_or_else(wrong)
+    count.parse::<u32>().ok()?.checked_mul(factor)
 }
 
 fn boolean(value: &str) -> Result<String, String> {
@@ -425,6 +476,15 @@ mod tests {
             ("\"half", "\"half"),
         ] {
             assert_eq!(clean(raw), want, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn spans_read_with_and_without_units() {
+        let all = [days("30"), days("30d"), days("4w"), days("25h"), hours("24"), hours("1 day")];
+        assert_eq!(all.map(Result::unwrap), ["30", "30", "28", "2", "24", "24"]);
+        for wrong in ["", "d", "3 months", "-1", "99999999999"] {
+            assert!(days(wrong).is_err() && hours(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -11,6 +11,9 @@ const MASK: &str = "***";
 /// Parts of key names that mark a secret.
 const SECRETS: &[&str] = &["password", "secret", "sha256", "token_value", "api_key"];
 
+/// Names of keys that hold a secret.
+const SECRET_NAMES: &[&str] = &["token"];
+
 /// One value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
@@ -70,8 +73,9 @@ fn walk(path: &Path, value: &Value, document: &Document<'_>, shown: &mut Vec<Sho
 
 fn masked(key: &str, value: &Value) -> String {
     let name = key.rsplit('.').next().unwrap_or(key);
+    let secret = SECRET_NAMES.contains(&name) || SECRETS.iter().any(|secret| name.contains(secret));
     match value {
-        Value::String(text) if !text.is_empty() && SECRETS.iter().any(|secret| name.contains(secret)) => {
+        Value::String(text) if !text.is_empty() && secret => {
             format!("{MASK:?}")
         }
         Value::String(text) => Value::from(without_password(text)).to_string(),
@@ -100,6 +104,7 @@ mod tests {
         assert_eq!(without_password("http://h/a@b:c"), "http://h/a@b:c");
         assert_eq!(masked("admin.token[0].sha256", &"abc".into()), "\"***\"");
         assert_eq!(masked("sink[0].password", &"abc".into()), "\"***\"");
+        assert_eq!(masked("sink[0].token", &"abc".into()), "\"***\"");
         assert_eq!(masked("sink[0].path", &"data".into()), "\"data\"");
     }
 }

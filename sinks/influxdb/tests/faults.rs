@@ -1,0 +1,189 @@
+//! Whatever breaks, the sums of every measurement are there exactly once at the end.
+
+mod delivery;
+#[path = "delivery/proxy.rs"]
+mod proxy;
+mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use delivery::{Deliverer, Log};
+use proxy::{Cut, Proxy};
+use server::Server;
+use sink_api::{SinkConfig, SinkError};
+use sink_influxdb::Config;
+
+#[test]
+fn connections_cut_anywhere_lose_and_double_nothing() {
+    let Some(server) = Server::start() else { return };
+    let log = Log::new(11_000);
+    let proxy = Proxy::start(server.port);
+    let config = server::config(&format!("http://127.0.0.1:{}", proxy.port));
+    let mut deliverer = Deliverer::new(&config, &log);
+    assert!(deliverer.step(1), "the first group makes the database");
+    let mut random = 0x5eed_u64;
+    let mut cuts = 0;
+    while !deliverer.done() {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let bytes = 1 + (random >> 33) as usize % 60_000;
+        proxy.set(if cuts % 3 == 2 { Cut::Answer(bytes) } else { Cut::Request(bytes) });
+        // A cut far behind what one group sends hits a later one.
+        while !deliverer.done() && !proxy.was_cut() {
+            deliverer.step(1);
+        }
+        cuts += usize::from(proxy.was_cut());
+        proxy.set(Cut::Never);
+        if !deliverer.done() {
+            deliverer.step(1);
+        }
+    }
+    assert!(cuts >= 8 && deliverer.errors.len() >= 8, "{cuts} cuts, {} errors", deliverer.errors.len());
+    log.assert_stored(&server);
+}
+
+#[test]
+fn a_crash_under_load_loses_and_doubles_nothing() {
+    let Some(mut server) = Server::start() else { return };
+    let log = Log::new(8_000);
+    let config = server.config();
+    let mut deliverer = Deliverer::new(&config, &log);
+    assert!(deliverer.step(1));
+    for _ in 0..3 {
+        let (url, pid) = (server.url(), server.pid());
+        let before = written_points(&url);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let killer = std::thread::spawn(move || {
+            while !stopped.load(Ordering::SeqCst) {
+                if written_points(&url) > before + 1000 {
+                    let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+                    return true;
+                }
+            }
+            false
+        });
+        let went_well = deliverer.step(6);
+        stop.store(true, Ordering::SeqCst);
+        if killer.join().unwrap() {
+            server.stop("KILL");
+            server.run();
+        } else {
+            assert!(went_well, "{:?}", deliverer.errors);
+        }
+    }
+    assert!(!deliverer.errors.is_empty(), "no group was hit");
+    deliverer.finish();
+    log.assert_stored(&server);
+}
+
+/// Points that the server took since it started.
+fn written_points(url: &str) -> u64 {
+    let Ok(mut answer) = ureq::get(format!("{url}/debug/vars")).call() else { return 0 };
+    let vars: serde_json::Value = answer.body_mut().read_json().unwrap_or_default();
+    let written = vars.as_object().into_iter().flatten().filter(|(name, _)| *name == "write");
+    written.map(|(_, write)| write["values"]["pointReq"].as_u64().unwrap_or(0)).sum()
+}
+
+#[test]
+fn a_server_that_is_away_is_waited_for() {
+    let Some(mut server) = Server::start() else { return };
+    let log = Log::new(3_000);
+    let config = server.config();
+    let mut deliverer = Deliverer::new(&config, &log);
+    assert!(deliverer.step(4));
+    server.stop("TERM");
+    for _ in 0..5 {
+        assert!(!deliverer.step(4), "a server that is stopped stores nothing");
+    }
+    server.run();
+    deliverer.finish();
+    log.assert_stored(&server);
+}
+
+#[test]
+fn a_database_dropped_under_it_is_made_and_filled_again() {
+    let Some(server) = Server::start() else { return };
+    let log = Log::new(3_000);
+    let config = server.config();
+    let mut deliverer = Deliverer::new(&config, &log);
+    assert!(deliverer.step(4));
+    server.query("DROP DATABASE netflow");
+    assert!(!deliverer.step(4), "a database that is not there takes nothing");
+    deliverer.finish();
+    assert!(deliverer.set_aside.is_empty());
+    log.assert_stored(&server);
+}
+
+#[test]
+fn rows_that_the_server_refuses_are_set_aside_singly() {
+    let Some(server) = Server::start() else { return };
+    let log = Log::new(300);
+    let config = server.config();
+    let mut deliverer = Deliverer::new(&config, &log);
+    assert!(deliverer.step(0), "opening makes the database");
+    // Another program's points, in whose days the field has another type.
+    let day_ns = |day: i64| (sink_api::conformance::START_MS + day * sink_api::time::DAY_MS) * 1_000_000;
+    let line = format!("flows,app=web vlan_id=\"four\" {}", day_ns(1));
+    let write = format!("{}/write?db=netflow&rp=netflow", server.url());
+    ureq::post(&write).send(line).unwrap();
+    deliverer.finish();
+    assert!(deliverer.errors.is_empty(), "{:?}", deliverer.errors);
+    let refused = &deliverer.set_aside;
+    assert!(!refused.is_empty() && refused.iter().all(|(.., reason)| reason.contains("vlan_id")), "{refused:?}");
+    let stored = server.numbers("SELECT count(bytes) FROM netflow.flows")[0];
+    assert_eq!(stored + refused.len() as u64, log.totals()["flows"][2], "all others are there");
+}
+
+#[test]
+fn what_is_too_old_is_counted_and_not_stored() {
+    let Some(server) = Server::start() else { return };
+    let log = Log::new(2_000);
+    let mut config = server.config();
+    // The server's clock decides: all of the data set is years old for it.
+    config.retention.detail_days = 2;
+    let mut deliverer = Deliverer::new(&config, &log);
+    deliverer.finish();
+    assert!(deliverer.set_aside.is_empty());
+    let stored = server.numbers("SELECT count(bytes) FROM netflow.flows").first().copied().unwrap_or(0);
+    let all = log.totals()["flows"][2];
+    assert_eq!(stored + deliverer.counters().expired_flows, all);
+    assert!(deliverer.counters().expired_flows > 0);
+}
+
+#[test]
+fn a_retention_that_changes_is_changed_at_the_server() {
+    let Some(server) = Server::start() else { return };
+    let log = Log::new(10);
+    let policies = || {
+        let answer = server.query("SHOW RETENTION POLICIES ON netflow");
+        let rows = answer["results"][0]["series"][0]["values"].as_array().unwrap().clone();
+        let of = |name: &str| rows.iter().find(|row| row[0] == name).map(|row| row[1].as_str().unwrap().to_owned());
+        (of("netflow"), of("netflow_long"))
+    };
+    let text = |t: &str| Some(t.to_owned());
+    let mut config = Config { retention: sink_api::sink::Retention::default(), ..server.config() };
+    config.open(&log.context).map(drop).unwrap();
+    assert_eq!(policies(), (text("720h0m0s"), text("8784h0m0s")));
+    config.retention.detail_days = 7;
+    config.open(&log.context).map(drop).unwrap();
+    assert_eq!(policies(), (text("168h0m0s"), text("8784h0m0s")));
+}
+
+#[test]
+fn a_wrong_password_waits_for_a_person() {
+    let Some(server) = Server::with_settings("auth-enabled = true") else { return };
+    server.query("CREATE USER rgz WITH PASSWORD 'right' WITH ALL PRIVILEGES");
+    let with = |password: &str| Config {
+        user: Some("rgz".to_owned()),
+        password: Some(sink_influxdb::Secret(password.to_owned())),
+        ..server.config()
+    };
+    let log = Log::new(100);
+    let wrong = with("wrong").open(&log.context).err().unwrap();
+    assert!(matches!(wrong, SinkError::Fatal(_)), "{wrong:?}");
+    let config = with("right");
+    let mut deliverer = Deliverer::new(&config, &log);
+    deliverer.finish();
+    assert!(deliverer.errors.is_empty(), "{:?}", deliverer.errors);
+}
