@@ -39,6 +39,8 @@ impl Runner {
     /// # Errors
     /// The thread could not be started.
     pub fn start(log: Arc<Log>, alerts: Arc<Alerts>, engine: Engine, gather: Gather, clock: Clock) -> io::Result<Self> {
+        // Should a disk have lost the log's tail: what comes next must not look as if it had been counted.
+        log.ensure_position_above(engine.position());
         let start = if engine.position() == 0 { Cursor::Oldest } else { Cursor::At(engine.position()) };
         let consumer = log.consumer(CURSOR, ConsumerOptions { start, durable_only: true });
         let stop = Arc::new(AtomicBool::new(false));

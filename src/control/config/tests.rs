@@ -166,6 +166,9 @@ fn every_variable_reaches_its_key() {
         ("FLUSH_INTERVAL", "2.5"),
         ("PROMETHEUS_NETFLOW_METRICS_ENABLED", "\"False\""),
         ("PROMETHEUS_NETFLOW_PORT", "9101"),
+        ("NETFLOW_ALERT_SUBSCRIBER_24H_BYTES", "5368709120  # 5 GiB"),
+        ("NETFLOW_ALERT_SITE_CIR_PERCENT", "90"),
+        ("NETFLOW_ALERT_DPI_PROTOCOL", "bittorrent, tor"),
         ("LOG_LEVEL", "WARNING"),
         ("LOG_FILE", "/tmp/x.log"),
         ("NETFLOW_LISTEN_ADDR", ""),
@@ -177,6 +180,8 @@ fn every_variable_reaches_its_key() {
     assert_eq!(stages.receive.protocols, [receive::Protocol::V5, receive::Protocol::V7]);
     assert_eq!(stages.receive.datagram_bytes_max, 4096);
     assert_eq!((stages.admin.metrics, stages.admin.metrics_port), (false, 9101));
+    assert_eq!((stages.alerts.subscriber_24h_bytes, stages.alerts.site_cir_percent), (5 << 30, 90));
+    assert_eq!(stages.alerts.dpi_protocols, ["bittorrent", "tor"]);
     assert_eq!(stages.telemetry.log_level, telemetry::logging::Level::Warn);
     assert_eq!(stages.telemetry.log_file, PathBuf::from("/tmp/x.log"));
     let commons: Vec<_> = settings.sinks.iter().map(|s| (s.common.batch_rows, s.common.flush_interval_ms)).collect();

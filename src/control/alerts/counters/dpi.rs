@@ -1,5 +1,7 @@
 //! Applications and categories that are watched for: who used them, and when they were seen last.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::super::alert::Subject;
@@ -36,7 +38,16 @@ pub(super) struct Dpi {
     /// In lower case.
     watched: Vec<String>,
     seen: Map<Subject, Seen>,
-    dirty: Vec<Subject>,
+    dirty: BTreeSet<Subject>,
+    /// By codes of name, subscriber and reseller in a batch.
+    sums: Map<(u32, u32, u32), Sum>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    bytes: u64,
+    flows: u64,
+    last_ms: i64,
 }
 
 impl Dpi {
@@ -53,7 +64,7 @@ impl Dpi {
         self.seen.retain(|subject, seen| {
             let kept = seen.last_ms > now_ms - DPI_WINDOW_MS;
             if !kept {
-                dirty.push(subject.clone());
+                dirty.insert(subject.clone());
             }
             kept
         });
@@ -77,25 +88,33 @@ impl Dpi {
     }
 
     fn add_rows(&mut self, batch: &FlowBatch, column: &Dict<Text>, matches: &[bool]) {
+        // Summed by codes first: names and subscribers are looked up once a batch.
+        self.sums.clear();
+        let (subscribers, resellers) = (batch.subscriber_id.codes(), batch.reseller_id.codes());
         for (row, code) in column.codes().iter().enumerate() {
-            if *code == 0 || !matches.get(*code as usize - 1).copied().unwrap_or(false) {
-                continue;
+            if *code != 0 && matches.get(*code as usize - 1).copied().unwrap_or(false) {
+                let sum = self.sums.entry((*code, subscribers[row], resellers[row])).or_default();
+                sum.bytes = sum.bytes.wrapping_add(batch.bytes.value_or_default(row));
+                sum.flows += 1;
+                sum.last_ms = sum.last_ms.max(batch.received_at.value_or_default(row));
             }
-            let subscriber_id = batch.subscriber_id.get(row).copied();
-            let reseller_id = batch.reseller_id.get(row).copied();
-            let name = column.value(*code).map(ToString::to_string);
-            let subject = Subject { subscriber_id, reseller_id, name, ..Subject::default() };
+        }
+        for ((name, subscriber, reseller), sum) in self.sums.drain() {
+            let subject = Subject {
+                subscriber_id: batch.subscriber_id.value(subscriber).copied(),
+                reseller_id: batch.reseller_id.value(reseller).copied(),
+                name: column.value(name).map(ToString::to_string),
+                ..Subject::default()
+            };
             if !self.seen.contains_key(&subject) && self.seen.len() >= SEEN_MAX {
                 continue;
             }
             let fresh = || Seen { subject: subject.clone(), bytes: 0, flows: 0, last_ms: 0 };
             let seen = self.seen.entry(subject.clone()).or_insert_with(fresh);
-            seen.bytes = seen.bytes.wrapping_add(batch.bytes.value_or_default(row));
-            seen.flows += 1;
-            seen.last_ms = seen.last_ms.max(batch.received_at.value_or_default(row));
-            if self.dirty.last() != Some(&subject) {
-                self.dirty.push(subject);
-            }
+            seen.bytes = seen.bytes.wrapping_add(sum.bytes);
+            seen.flows += sum.flows;
+            seen.last_ms = seen.last_ms.max(sum.last_ms);
+            self.dirty.insert(subject);
         }
     }
 
@@ -104,9 +123,7 @@ impl Dpi {
     }
 
     pub(super) fn changes(&mut self, changes: &mut Vec<Change>) {
-        self.dirty.sort_unstable();
-        self.dirty.dedup();
-        for subject in self.dirty.drain(..) {
+        for subject in std::mem::take(&mut self.dirty) {
             let name = serde_json::to_vec(&subject).unwrap_or_default();
             let value = self.seen.get(&subject).and_then(|seen| serde_json::to_vec(seen).ok());
             changes.push((key(DPI, &[&name]), value));

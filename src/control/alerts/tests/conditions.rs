@@ -204,3 +204,31 @@ fn metrics_show_subscribers_from_half_the_threshold_on() {
     bench.evaluate(T0);
     assert!(shown(&bench));
 }
+
+#[test]
+fn a_hundred_thousand_subscribers_are_counted_and_metrics_show_a_thousand() {
+    let (_folder, mut bench) = run(Config { subscriber_24h_bytes: 1 << 40, ..Config::default() });
+    let rule = RuleConfig { reseller_id: Some(RESELLER), ..RuleConfig::new(Kind::Subscriber24h) };
+    let threshold = Some(Threshold::Number(100_000 - 5));
+    bench.alerts.reconfigure(Config { rule: vec![RuleConfig { threshold, ..rule }], ..bench.alerts.config() });
+    let mut batch = FlowBatch::default();
+    batch.append_rows(&flow(T0, 1, Direction::In), &vec![0; 100_000]);
+    batch.subscriber_id = Default::default();
+    for n in 1..=100_000u64 {
+        let code = batch.subscriber_id.add_value(Uuid::from_u128(n.into()));
+        batch.subscriber_id.push_code(code);
+        batch.bytes.set(n as usize - 1, Some(n));
+    }
+    bench.engine.add(1, &batch, T0);
+    bench.evaluate(T0);
+    assert_eq!(
+        bench.firing().iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>(),
+        [99_996, 99_997, 99_998, 99_999, 100_000]
+    );
+    let mut out = crate::telemetry::Exposition::default();
+    bench.alerts.expose(&mut out);
+    let text = out.render(crate::telemetry::Format::Prometheus);
+    assert_eq!(text.matches("netflow_subscriber_bytes_24h{").count(), 1000);
+    assert!(text.contains("netflow_alerts_subscribers 100000\n"), "{text}");
+    assert!(text.contains("netflow_alerts_untracked_total{what=\"subscriber_bytes\"} 0\n"), "{text}");
+}

@@ -1,5 +1,6 @@
 //! The endpoint on a real loopback listener, over a store in memory with five known flows.
 
+mod alerts;
 mod auth;
 mod bad_input;
 mod description;
@@ -87,6 +88,10 @@ impl TestServer {
 
     /// With three tokens: `reader`, `ingester`, `administrator`, and `reader-a` limited to [`RESELLER_A`].
     fn with_tokens() -> Self {
+        Self::with_tokens_over(TestProcess::default())
+    }
+
+    fn with_tokens_over(process: TestProcess) -> Self {
         let token = |token: &str, role, reseller_id| TokenConfig {
             name: token.into(),
             sha256: sha256(token),
@@ -101,7 +106,7 @@ impl TestServer {
             token("reader-a", Role::Read, Some(RESELLER_A)),
             token("administrator-a", Role::Admin, Some(RESELLER_A)),
         ];
-        Self::with(Config { token: tokens, ..Config::default() }, TestProcess::default())
+        Self::with(Config { token: tokens, ..Config::default() }, process)
     }
 
     fn get(&self, path: &str) -> Got {

@@ -9,6 +9,7 @@ use super::super::collector::{
     Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, Site, SocketStatus,
 };
 use super::*;
+use crate::control::alerts::Board;
 use crate::control::leases::LeaseBook;
 use crate::control::state::{ExporterState, State};
 use crate::enrich::{self, Enrichment};
@@ -45,6 +46,7 @@ pub struct TestProcess {
     pub now_ms: AtomicI64,
     pub ingested: Seen<Body>,
     pub emissions: Seen<i64>,
+    pub board: Arc<Board>,
     pub histories: Mutex<BTreeMap<Addr, ExporterState>>,
     pub rollups: Arc<Vec<RollupDef>>,
     pub sites: Mutex<Vec<Site>>,
@@ -104,6 +106,7 @@ impl TestProcess {
             histories: Mutex::default(),
             rollups,
             sites: Mutex::default(),
+            board: Arc::new(Board::open(state.alerts()).unwrap()),
             leases: LeaseBook::open(Arc::new(enrichment), Arc::new(state)).unwrap(),
             folder,
         }
@@ -180,6 +183,10 @@ pub fn flows() -> FlowBatch {
 impl Collector for TestProcess {
     fn store(&self, name: Option<&str>) -> Option<Arc<dyn FlowStore>> {
         matches!(name, None | Some("local")).then(|| self.store.clone() as Arc<dyn FlowStore>)
+    }
+
+    fn alerts(&self) -> Option<Arc<Board>> {
+        Some(self.board.clone())
     }
 
     fn store_names(&self) -> Vec<String> {
