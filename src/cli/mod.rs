@@ -86,6 +86,9 @@ impl Common {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Subscribers over a volume, what fires, and trying a receiver
+    #[command(subcommand, after_help = "Example:\n  rgz-netflow alerts check --period 24h --threshold 1073741824")]
+    Alerts(ask::Alerts),
     /// Check the configuration, its files and folders, and print the memory it may use
     #[command(after_help = "Example:\n  rgz-netflow check -c pipeline.toml")]
     Check,
@@ -134,6 +137,7 @@ pub fn main() -> ExitCode {
     let command = Command::parse();
     let common = &command.common;
     let done = match command.action.unwrap_or_else(|| Action::Run(run::Options::default())) {
+        Action::Alerts(alerts) => ask::alerts(common, &alerts),
         Action::Check => common.load().and_then(|settings| check::run(&settings)),
         Action::Config => common.load().map(|settings| config::run(&settings)),
         Action::Doctor(doctor) => match doctor::run(&doctor) {

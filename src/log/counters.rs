@@ -160,6 +160,8 @@ impl Log {
         gauge("netflow_log_durable_position", "Position up to which all is durable.", now.durable_upto as f64);
         gauge("netflow_log_segments", "Segments on disk.", now.segments as f64);
         gauge("netflow_log_bytes", "Bytes on disk.", now.stored_bytes as f64);
+        let room = self.shared.config.bytes_max as f64;
+        gauge("netflow_log_bytes_max", "Bytes that the log may take on disk.", room);
         gauge("netflow_log_memory_bytes", "Bytes of records in memory.", now.memory_bytes as f64);
         gauge("netflow_log_oldest_age_seconds", "Age of the oldest segment.", now.oldest_age_ms as f64 / 1e3);
         gauge("netflow_log_degraded", "1 while records stay in memory only.", f64::from(u8::from(now.degraded)));

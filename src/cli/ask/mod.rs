@@ -1,5 +1,6 @@
 //! `top`, `query`, `report` and `export`: questions to a running collector, or to a data folder without one.
 
+mod alerts;
 mod export;
 mod folder;
 mod print;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
+pub use self::alerts::{Alerts, alerts};
 use self::folder::Folder;
 use super::client::Client;
 use super::{Common, Failure};

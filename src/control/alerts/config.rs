@@ -264,11 +264,15 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_by_key() {
-        let text = "interval = \"1ms\"\n[[rule]]\ntype = \"sink_lag\"\nsite = \"x\"\n[[rule]]\ntype = \"subscriber_24h\"\n\
-                    threshold = \"5GiB\"\n[[rule]]\ntype = \"subscriber_24h\"\nsite = \"x\"\nthreshold = \"5 parsec\"\n\
-                    [[rule]]\ntype = \"dpi_seen\"\nsite = \"x\"\nthreshold = 3\n\
-                    [[receiver]]\nname = \"a\"\nkind = \"webhook\"\n[[receiver]]\nname = \"a\"\nkind = \"mail\"\n";
-        let config: Config = toml::from_str(text).unwrap();
+        let reseller = "reseller_id = \"0e02b2c3-58cc-4372-a567-0e02b2c3d479\"\n";
+        let text = format!(
+            "interval = \"1ms\"\n[[rule]]\ntype = \"sink_lag\"\nsite = \"x\"\n\
+             [[rule]]\ntype = \"subscriber_24h\"\nthreshold = \"5GiB\"\n\
+             [[rule]]\ntype = \"subscriber_24h\"\n{reseller}threshold = \"5 parsec\"\n\
+             [[rule]]\ntype = \"dpi_seen\"\n{reseller}threshold = 3\n\
+             [[receiver]]\nname = \"a\"\nkind = \"webhook\"\n[[receiver]]\nname = \"a\"\nkind = \"mail\"\n"
+        );
+        let config: Config = toml::from_str(&text).unwrap();
         let keys: Vec<_> = config.problems().into_iter().map(|problem| problem.key).collect();
         let expected = [
             "interval",

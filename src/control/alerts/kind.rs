@@ -143,9 +143,9 @@ impl Kind {
     /// Which parts of a rule can narrow it: what its subjects have.
     pub const fn scopes(self) -> &'static [Scope] {
         match self {
-            Self::Subscriber24h => &[Scope::Reseller, Scope::Site, Scope::Subscriber],
+            Self::Subscriber24h | Self::DpiSeen => &[Scope::Reseller, Scope::Subscriber],
             Self::SiteCir => &[Scope::Reseller, Scope::Site],
-            Self::DpiSeen | Self::HostConnections => &[Scope::Reseller, Scope::Site, Scope::Subscriber],
+            Self::HostConnections => &[Scope::Reseller, Scope::Site, Scope::Subscriber],
             _ => &[],
         }
     }
