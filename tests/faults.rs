@@ -84,7 +84,7 @@ fn killed_ten_times_under_load_it_stores_nothing_twice_and_counts_what_it_lost()
     let mut collector = Collector::new(folder.path(), "").start();
     let to = format!("127.0.0.1:{}", collector.port);
     let mut command = Command::new(PROGRAM);
-    command.args(["generate", "--json", "--rate", "20000", "--duration", "60s", "--to", &to]);
+    command.args(["generate", "--json", "--rate", "20000", "--to", &to]);
     let output = folder.path().join("generate.json");
     let mut generator = Process::start(&mut command, &output);
     // Of a stream that was never logged nobody can know where it began.
@@ -98,7 +98,8 @@ fn killed_ten_times_under_load_it_stores_nothing_twice_and_counts_what_it_lost()
         collector.restart();
         assert!(generator.0.try_wait().unwrap().is_none(), "the generator ended in round {round}");
     }
-    generator.wait(Duration::from_secs(90));
+    generator.signal("INT");
+    generator.wait(Duration::from_secs(60));
     wait_settled(&collector);
     lost += lost_so_far(&collector);
     let sent: Value = serde_json::from_str(&std::fs::read_to_string(&output).unwrap()).unwrap();

@@ -29,12 +29,17 @@ pub struct Runner {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Asks the aggregator for sums that are not due yet.
+/// Asks the aggregator for sums that are not due yet, or for other rollups.
 #[derive(Clone, Debug)]
 pub struct Handle(Sender<Request>);
 
-/// To be answered once everything up to the log's end at the time of asking has been emitted.
-type Request = Sender<()>;
+#[derive(Debug)]
+enum Request {
+    /// To be answered once everything up to the log's end at the time of asking has been emitted.
+    EmitOpen(Sender<()>),
+    /// To be answered once these are the rollups.
+    Redefine(Arc<Vec<RollupDef>>, Sender<Result<(), String>>),
+}
 
 impl Handle {
     /// Has the sums of open buckets emitted, up to the log's present end, and waits for it, for a moment at the most.
@@ -42,7 +47,18 @@ impl Handle {
     pub fn emit_open(&self, wait: Duration) -> bool {
         let (done, answer) = bounded(1);
         // A full channel means that somebody has just asked for the same, or that the thread has ended.
-        self.0.try_send(done).is_ok() && answer.recv_timeout(wait).is_ok()
+        self.0.try_send(Request::EmitOpen(done)).is_ok() && answer.recv_timeout(wait).is_ok()
+    }
+
+    /// Replaces the rollups, and waits for it. What was summed for the old ones is emitted.
+    ///
+    /// # Errors
+    /// A rollup that cannot be kept: then the old ones stay. The aggregator did not answer in time.
+    pub fn redefine(&self, rollups: Arc<Vec<RollupDef>>, wait: Duration) -> Result<(), String> {
+        let (done, answer) = bounded(1);
+        let late = |_| "the aggregator does not answer".to_owned();
+        self.0.send_timeout(Request::Redefine(rollups, done), wait).map_err(|_| late(()))?;
+        answer.recv_timeout(wait).map_err(|_| late(()))?
     }
 }
 
@@ -101,7 +117,7 @@ struct Run {
     aggregator: Aggregator,
     requests: Receiver<Request>,
     /// Requests with the log's end when they were seen.
-    waiting: Vec<(u64, Request)>,
+    waiting: Vec<(u64, Sender<()>)>,
     /// The cursor may go to the second position once the record at the first is durable; in order.
     release: VecDeque<(u64, u64)>,
     stop: Arc<AtomicBool>,
@@ -189,7 +205,15 @@ impl Run {
     /// Answers requests once the aggregator has reached the log's end as it was when they came.
     fn answer(&mut self) {
         let end = self.log.end();
-        self.waiting.extend(self.requests.try_iter().map(|request| (end, request)));
+        for request in self.requests.try_iter() {
+            match request {
+                Request::EmitOpen(done) => self.waiting.push((end, done)),
+                Request::Redefine(rollups, done) => {
+                    // Whoever asked may have given up.
+                    let _ = done.try_send(self.aggregator.redefine(rollups));
+                }
+            }
+        }
         if self.waiting.is_empty() || self.waiting.iter().any(|(upto, _)| self.aggregator.position() < *upto) {
             return;
         }

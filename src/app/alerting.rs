@@ -70,7 +70,8 @@ fn facts(running: &Running) -> Facts {
         name: source.file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
         built_ms: source.changed_ms,
     });
-    let log = &running.settings.stages.log;
+    let settings = running.settings.load();
+    let log = &settings.stages.log;
     let has_files = log.durability == Durability::Always;
     Facts {
         exporters: exporters.collect(),

@@ -3,22 +3,26 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
+use super::reload::{self, Reloads};
 use super::sinks::Sinks;
 use crate::aggregate;
 use crate::control::alerts::{Alerts, Board};
 use crate::control::config::{self, Settings, Sources};
 use crate::control::http::{
-    Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkStatus, Site, SocketStatus,
+    Collector, Endpoint, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkStatus, Site, SocketStatus,
 };
 use crate::control::leases::LeaseBook;
 use crate::control::state::{ExporterState, State};
+use crate::decode::Rules;
 use crate::enrich::{Enrichment, ReloadError, ReloadReport};
 use crate::flow::{Addr, FlowStore, RollupDef, time};
 use crate::log::Log;
-use crate::receive::{Injector, Receipt, SocketCounters};
+use crate::receive::{Admission, Injector, Receipt, SocketCounters};
 use crate::telemetry::Exposition;
 use crate::telemetry::ledger::Ledger;
 
@@ -34,14 +38,19 @@ pub(super) type Exposer = Box<dyn Fn(&mut Exposition) + Send + Sync>;
 
 /// Everything that answers while the collector runs.
 pub(super) struct Running {
-    pub settings: Settings,
+    /// What is in force; replaced by a reload.
+    pub settings: ArcSwap<Settings>,
     pub sources: Sources,
     pub ledger: Arc<Ledger>,
     pub log: Arc<Log>,
     pub state: Arc<State>,
     pub leases: Arc<LeaseBook>,
     pub enrichment: Arc<Enrichment>,
-    pub rollups: Arc<Vec<RollupDef>>,
+    pub rollups: ArcSwap<Vec<RollupDef>>,
+    /// Decoding rules by exporter, as the workers have them.
+    pub rules: Arc<ArcSwap<Rules>>,
+    /// Who may send, as the receivers have it.
+    pub admission: Arc<ArcSwap<Admission>>,
     pub sinks: RwLock<Sinks>,
     /// `None` once the collector stops: the queue closes when nobody can put anything in.
     pub injector: Mutex<Option<Injector>>,
@@ -51,11 +60,23 @@ pub(super) struct Running {
     pub stopping: AtomicBool,
     /// `None` when they are switched off.
     pub alerts: Option<Arc<Alerts>>,
+    pub reloads: Reloads,
+    pub reloading: Mutex<()>,
+    /// The admin endpoint, once there is one; it holds this.
+    pub endpoint: OnceLock<Weak<Endpoint>>,
 }
 
 impl Running {
-    fn sinks_read(&self) -> std::sync::RwLockReadGuard<'_, Sinks> {
+    pub(super) fn sinks_read(&self) -> std::sync::RwLockReadGuard<'_, Sinks> {
         self.sinks.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn sinks_write(&self) -> std::sync::RwLockWriteGuard<'_, Sinks> {
+        self.sinks.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn endpoint(&self) -> Option<Arc<Endpoint>> {
+        self.endpoint.get().and_then(Weak::upgrade)
     }
 }
 
@@ -78,6 +99,7 @@ impl Collector for Running {
         self.enrichment.expose(out);
         self.sinks_read().expose(out);
         self.sockets.iter().for_each(|socket| socket.expose(out));
+        self.reloads.expose(out);
         self.exposers.iter().for_each(|expose| expose(out));
         self.alerts.iter().for_each(|alerts| alerts.expose(out));
     }
@@ -156,34 +178,18 @@ impl Collector for Running {
     }
 
     fn rollups(&self) -> Arc<Vec<RollupDef>> {
-        self.rollups.clone()
+        self.rollups.load_full()
     }
 
     fn config(&self) -> serde_json::Value {
         let value = |shown: &config::Shown| {
             (shown.key.clone(), serde_json::json!({ "value": shown.value, "origin": shown.origin.to_string() }))
         };
-        serde_json::Value::Object(self.settings.shown.iter().map(value).collect())
+        serde_json::Value::Object(self.settings.load().shown.iter().map(value).collect())
     }
 
     fn reload(&self) -> Result<Reloaded, Vec<String>> {
-        let new = config::load(&self.sources)
-            .map_err(|problems| problems.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        let mut reloaded = Reloaded::default();
-        for shown in &new.shown {
-            let old = self.settings.shown.iter().find(|old| old.key == shown.key);
-            if old.is_some_and(|old| old.value != shown.value) {
-                let reason = "takes effect at the next start".to_owned();
-                reloaded.refused.insert(shown.key.clone(), reason);
-            }
-        }
-        let report = self.enrichment.reload();
-        tell_reload(report.clone());
-        match report {
-            Ok(_) => reloaded.changed.push("enrich".to_owned()),
-            Err(error) => return Err(error.errors.iter().map(ToString::to_string).collect()),
-        }
-        Ok(reloaded)
+        reload::reload(self)
     }
 
     fn emit_open_sums(&self) {

@@ -3,10 +3,13 @@
 
 mod alerting;
 mod collector;
+mod file_watch;
 mod notify;
 pub mod once;
+mod reload;
 mod restore;
 mod signals;
+mod sink;
 mod sinks;
 mod start;
 mod status_line;
@@ -14,6 +17,7 @@ mod status_line;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::file_watch::FileWatch;
 use self::notify::Notify;
 use self::signals::{Asked, Signals};
 use self::start::App;
@@ -82,11 +86,14 @@ pub fn run(settings: Settings, sources: Sources) -> Result<(), StartError> {
 }
 
 fn endpoint(app: &App) -> Result<Arc<Endpoint>, StartError> {
-    let settings = &app.running.settings;
+    let settings = app.running.settings.load();
     let endpoint = Endpoint::new(app.running.clone(), settings.stages.admin.clone(), &settings.base);
     let line = |e: &crate::flow::sink::KeyError| format!("[admin] {}: {}", e.key, e.problem);
     let lines = |errors: Vec<_>| StartError(errors.iter().map(line).collect::<Vec<_>>().join("\n"));
-    endpoint.map(Arc::new).map_err(lines)
+    let endpoint = endpoint.map(Arc::new).map_err(lines)?;
+    // Set once, here.
+    let _ = app.running.endpoint.set(Arc::downgrade(&endpoint));
+    Ok(endpoint)
 }
 
 /// What a new user wants to know now.
@@ -103,20 +110,20 @@ fn say_what_next(app: &App, admin: std::net::SocketAddr) {
 fn tend(app: &App, signals: &Signals, notify: &mut Notify) -> Result<(), StartError> {
     let running = &app.running;
     let mut line = StatusLine::default();
+    let mut files = FileWatch::new(&running.sources);
     loop {
         notify.alive();
-        match signals.wait(notify.pause(TICK)) {
-            Some(Asked::Stop) => break Ok(()),
-            Some(Asked::Reload) => {
-                notify.reloading();
-                match running.reload() {
-                    Ok(reloaded) => tracing::info!(?reloaded, "reloaded"),
-                    Err(problems) => tracing::error!(?problems, "not reloaded, nothing has changed"),
-                }
-                notify.ready(READY);
-            }
-            None => {}
+        let asked = signals.wait(notify.pause(TICK));
+        if asked == Some(Asked::Stop) {
+            break Ok(());
         }
+        if files.has_changed() || asked == Some(Asked::Reload) {
+            notify.reloading();
+            // What came of it is in the log and the metrics.
+            let _ = running.reload();
+            notify.ready(READY);
+        }
+        running.sinks_write().settle();
         line.tick(now_ms(), &running.ledger, app.receivers.queue().waiting());
         let leases = running.leases.tidy(now_ms());
         if let Err(error) = running.state.save(&running.ledger, now_ms(), false).and(leases) {

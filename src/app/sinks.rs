@@ -1,33 +1,46 @@
 //! The sinks of the configuration, each with its deliverer and the store that answers for it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::StartError;
-use crate::control::config::{Settings, SinkSettings, Start};
+use super::sink::{After, CURSOR_PREFIX, Prepared, RunningSink, cursor};
+use crate::control::config::{Settings, SinkSettings};
 use crate::control::http::{SinkState, SinkStatus};
-use crate::deliver::{self, Deliverer, LogSource, State, Status};
-use crate::flow::{FlowStore, RollupDef, SinkContext, time};
-use crate::log::{ConsumerOptions, Cursor, Log};
+use crate::deliver::State;
+use crate::flow::{FlowStore, RollupDef, time};
+use crate::log::Log;
 use crate::telemetry::Exposition;
-
-/// Prefix of the sinks' cursors in the log, so that a sink's name never meets that of another consumer.
-const CURSOR_PREFIX: &str = "sink:";
 
 /// All sinks, in the order of the configuration.
 pub(super) struct Sinks {
     all: Vec<RunningSink>,
-    /// Index of the one whose store answers by default.
-    default_store: Option<usize>,
+    /// Name of the one whose store answers by default; empty = the first that can.
+    wanted_store: String,
+    data: PathBuf,
+    log: Arc<Log>,
 }
 
-struct RunningSink {
-    deliverer: Deliverer,
-    store: Option<Arc<dyn FlowStore>>,
-    /// Flows that waited in the log for it when it started.
-    waited_at_start: u64,
+/// What a reload changes about the sinks.
+#[derive(Default)]
+pub(super) struct Change {
+    /// To be started.
+    added: Vec<Prepared>,
+    /// To be closed and started anew, each from its cursor.
+    changed: Vec<Prepared>,
+    /// To be closed for good.
+    removed: Vec<String>,
+    order: Vec<String>,
+    wanted_store: String,
+}
+
+impl Change {
+    /// Names of the sinks that close.
+    pub fn closing(&self) -> impl Iterator<Item = &str> {
+        self.changed.iter().map(|sink| &*sink.settings.common.name).chain(self.removed.iter().map(String::as_str))
+    }
 }
 
 impl Sinks {
@@ -39,46 +52,131 @@ impl Sinks {
         rollups: &Arc<Vec<RollupDef>>,
     ) -> Result<Self, StartError> {
         forget_removed(settings, log);
-        let mut all = Vec::with_capacity(settings.sinks.len());
-        for sink in &settings.sinks {
-            all.push(RunningSink::start(sink, data, log, rollups)?);
+        let mut sinks = Self { all: Vec::new(), wanted_store: String::new(), data: data.to_owned(), log: log.clone() };
+        let change = sinks.plan(settings, rollups, true)?;
+        sinks.wanted_store = change.wanted_store;
+        for prepared in change.added {
+            sinks.all.push(RunningSink::start(prepared, log)?);
         }
-        let wanted = &settings.stages.admin.store;
-        let default_store = if wanted.is_empty() {
-            all.iter().position(|sink| sink.store.is_some())
-        } else {
-            let found = all.iter().position(|sink| sink.status().name == *wanted && sink.store.is_some());
-            if found.is_none() {
-                return Err(StartError(format!("[admin] store: no sink named {wanted:?} can answer questions")));
+        Ok(sinks)
+    }
+
+    /// What has to happen for these settings to be in force. Changes nothing. With `all`, every sink is opened anew.
+    ///
+    /// # Errors
+    /// A sink whose settings its kind refuses; a store for answers that cannot answer.
+    pub fn plan(&self, settings: &Settings, rollups: &Arc<Vec<RollupDef>>, all: bool) -> Result<Change, StartError> {
+        let mut change = Change { wanted_store: settings.stages.admin.store.clone(), ..Change::default() };
+        let mut can_answer = false;
+        for sink in &settings.sinks {
+            let name = &sink.common.name;
+            change.order.push(name.clone());
+            let running = self.all.iter().find(|running| running.name() == name);
+            let answers = match running {
+                Some(running) if !all && running.is_as(sink) => running.store.is_some(),
+                _ => {
+                    let prepared = Prepared::new(sink, &self.data, &self.log, rollups)?;
+                    let answers = prepared.answers_questions();
+                    let list = if running.is_some() { &mut change.changed } else { &mut change.added };
+                    list.push(prepared);
+                    answers
+                }
+            };
+            can_answer |= *name == change.wanted_store && answers;
+        }
+        if !change.wanted_store.is_empty() && !can_answer {
+            let name = &change.wanted_store;
+            return Err(StartError(format!("[admin] store: no sink named {name:?} can answer questions")));
+        }
+        let stays = |sink: &&RunningSink| settings.sinks.iter().any(|s| s.common.name == sink.name());
+        change.removed = self.all.iter().filter(|sink| !stays(sink)).map(|sink| sink.name().to_owned()).collect();
+        Ok(change)
+    }
+
+    /// Starts what is new and asks what closes to do so; [`Sinks::settle`] brings it to its end.
+    pub fn begin(&mut self, change: Change) {
+        let Change { added, changed, removed, order, wanted_store } = change;
+        self.wanted_store = wanted_store;
+        for sink in &mut self.all {
+            if removed.iter().any(|name| name == sink.name()) {
+                sink.leave(After::Remove);
             }
-            found
-        };
-        Ok(Self { all, default_store })
+        }
+        for prepared in changed {
+            if let Some(sink) = self.all.iter_mut().find(|sink| sink.name() == prepared.settings.common.name) {
+                sink.leave(After::Replace(Box::new(prepared)));
+            }
+        }
+        for prepared in added {
+            match RunningSink::start(prepared, &self.log) {
+                Ok(sink) => self.all.push(sink),
+                Err(error) => tracing::error!(%error, "a sink of the new configuration is not started"),
+            }
+        }
+        let place = |name: &str| order.iter().position(|other| other == name).unwrap_or(usize::MAX);
+        self.all.sort_by_key(|sink| place(sink.name()));
+    }
+
+    /// Starts anew or lets go of what has closed. Gives whether nothing is left to do.
+    pub fn settle(&mut self) -> bool {
+        let mut settled = true;
+        let mut index = 0;
+        while index < self.all.len() {
+            let sink = &mut self.all[index];
+            if matches!(sink.after, After::Stay) {
+                index += 1;
+                continue;
+            }
+            if !sink.has_ended() {
+                settled = false;
+                index += 1;
+                continue;
+            }
+            match std::mem::replace(&mut sink.after, After::Stay) {
+                After::Replace(prepared) => {
+                    match RunningSink::start(*prepared, &self.log) {
+                        Ok(started) => *sink = started,
+                        Err(error) => tracing::error!(%error, "a changed sink is not started again"),
+                    }
+                    index += 1;
+                }
+                After::Remove | After::Stay => {
+                    let gone = self.all.remove(index);
+                    self.log.forget(&cursor(gone.name()));
+                    tracing::info!(sink = gone.name(), "removed; its cursor is dropped");
+                }
+            }
+        }
+        settled
     }
 
     /// The store of a sink, or the one that answers by default.
     pub fn store(&self, name: Option<&str>) -> Option<Arc<dyn FlowStore>> {
-        let index = match name {
-            None => self.default_store?,
-            Some(name) => self.all.iter().position(|sink| sink.status().name == name)?,
+        let sink = match name {
+            None => self.all.get(self.default_store()?)?,
+            Some(name) => self.all.iter().find(|sink| sink.name() == name)?,
         };
-        self.all[index].store.clone()
+        sink.store.clone()
     }
 
     /// Names of the sinks whose stores answer, the default one first.
     pub fn store_names(&self) -> Vec<String> {
-        let first = self.default_store;
+        let first = self.default_store();
         let rest = (0..self.all.len()).filter(|i| Some(*i) != first && self.all[*i].store.is_some());
-        first.into_iter().chain(rest).map(|i| self.all[i].status().name.clone()).collect()
+        first.into_iter().chain(rest).map(|i| self.all[i].name().to_owned()).collect()
+    }
+
+    fn default_store(&self) -> Option<usize> {
+        let wanted = &self.wanted_store;
+        self.all.iter().position(|sink| sink.store.is_some() && (wanted.is_empty() || sink.name() == wanted))
     }
 
     /// What each is doing, and its part of the ledger.
     pub fn status(&self, log: &Log) -> Vec<SinkStatus> {
-        let appended = log.counters().appended_flows.get();
         let snapshot = log.snapshot();
         let of_sink = |sink: &RunningSink| {
             let status = sink.status();
-            let cursor = format!("{CURSOR_PREFIX}{}", status.name);
+            let cursor = cursor(&status.name);
             let consumer = snapshot.consumers.iter().find(|consumer| consumer.name == cursor);
             let counters = status.sink_counters();
             let mut dropped: BTreeMap<String, u64> = BTreeMap::new();
@@ -94,7 +192,7 @@ impl Sinks {
                 lag_records: lag.records,
                 waiting_flows: lag.flows,
                 lag_seconds: lag.age_ms as f64 / 1000.0,
-                received_flows: sink.waited_at_start + appended,
+                received_flows: snapshot.flows_total.saturating_sub(sink.flows_before),
                 delivered_flows: status.delivered_flows.get().saturating_sub(counters.expired_flows),
                 set_aside_flows: status.set_aside_flows.get(),
                 dropped_flows: dropped,
@@ -119,50 +217,21 @@ impl Sinks {
 
     /// Has every sink take what the log holds, then ends it. Gives whether all ended in time.
     pub fn stop(&mut self, deadline: Instant) -> bool {
-        self.all.iter().for_each(|sink| sink.deliverer.stop());
-        let ended: Vec<bool> = self.all.iter_mut().map(|sink| sink.deliverer.join(deadline)).collect();
+        self.all.iter().for_each(RunningSink::stop);
+        let ended: Vec<bool> = self.all.iter_mut().map(|sink| sink.join(deadline)).collect();
         ended.into_iter().all(|ended| ended)
     }
 }
 
 impl RunningSink {
-    fn start(
-        sink: &SinkSettings,
-        data: &Path,
-        log: &Arc<Log>,
-        rollups: &Arc<Vec<RollupDef>>,
-    ) -> Result<Self, StartError> {
-        let common = &sink.common;
-        let context = SinkContext {
-            name: common.name.clone(),
-            log_id: log.id(),
-            tail: log.clone(),
-            rollups: rollups.clone(),
-            clock: Arc::new(time::now_ms),
+    /// Whether it runs with these settings and is to go on.
+    fn is_as(&self, settings: &SinkSettings) -> bool {
+        let running = match &self.after {
+            After::Stay => &self.settings,
+            After::Replace(prepared) => &prepared.settings,
+            After::Remove => return false,
         };
-        let start = match common.start {
-            Start::Now => Cursor::Now,
-            Start::Oldest => Cursor::Oldest,
-        };
-        let options = ConsumerOptions { start, durable_only: true };
-        let consumer = log.consumer(&format!("{CURSOR_PREFIX}{}", common.name), options);
-        let waited_at_start = consumer.lag().flows;
-        let store = sink.config.store(&context).map_err(|e| StartError(format!("sink {}: {e}", common.name)))?;
-        let config = deliver::Config {
-            name: common.name.clone(),
-            batch_rows: common.batch_rows,
-            flush_interval: Duration::from_millis(common.flush_interval_ms),
-            quarantine: data.join("quarantine").join(&common.name),
-            quarantine_bytes_max: common.quarantine_bytes_max,
-        };
-        let source = Box::new(LogSource::new(log.clone(), consumer));
-        let deliverer = Deliverer::start(config, &common.kind, sink.config.clone(), context, source)
-            .map_err(|e| StartError(format!("sink {}: {e}", common.name)))?;
-        Ok(Self { deliverer, store, waited_at_start })
-    }
-
-    fn status(&self) -> &Status {
-        self.deliverer.status()
+        running.table == settings.table && running.config.same_as(&*settings.config)
     }
 }
 

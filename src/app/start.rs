@@ -1,11 +1,12 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
 use super::collector::{Exposer, Running, tell_reload};
+use super::reload::Reloads;
 use super::sinks::Sinks;
 use super::{StartError, alerting, restore};
 use crate::aggregate;
@@ -54,6 +55,7 @@ impl App {
         let (enrichment, report) = Enrichment::open_with_answers(enrich_config, &answers).map_err(StartError::new)?;
         let enrichment = Arc::new(enrichment);
         tracing::info!(prefixes = report.prefixes, sources = report.sources.len(), "enrichment is loaded");
+        report.hints.iter().for_each(|hint| tracing::info!("{hint}"));
         let leases = Arc::new(LeaseBook::open(enrichment.clone(), state.clone()).map_err(StartError::new)?);
         let dpi = enrichment.config().dpi.map(|dpi| read_dpi(&enrichment, &dpi, &settings)).transpose()?;
         let sql = sql.map(|sql| ask_sql(&enrichment, sql, answers, &leases)).transpose()?;
@@ -89,14 +91,19 @@ impl App {
             sinks: RwLock::new(sinks),
             stopping: AtomicBool::new(false),
             alerts: alerting.as_ref().map(|alerting| alerting.alerts.clone()),
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             sources,
             ledger,
             log,
             state,
             leases,
             enrichment,
-            rollups,
+            rollups: ArcSwap::new(rollups),
+            rules: shared.rules.clone(),
+            admission: receivers.admission(),
+            reloads: Reloads::since_start(),
+            reloading: Mutex::default(),
+            endpoint: OnceLock::new(),
         };
         let running = Arc::new(running);
         let alerting = alerting.map(|alerting| alerting.start(&running)).transpose()?;
@@ -113,7 +120,7 @@ impl App {
         complete &= aggregator.stop(deadline);
         running.log.sync();
         complete &= alerting.is_none_or(|alerting| alerting.stop(deadline));
-        complete &= running.sinks.write().unwrap_or_else(PoisonError::into_inner).stop(deadline);
+        complete &= running.sinks_write().stop(deadline);
         let leases = running.leases.save();
         if let Err(error) = running.state.save(&running.ledger, now_ms(), true).and(leases) {
             tracing::error!(%error, "the state is not saved");

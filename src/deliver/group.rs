@@ -40,13 +40,24 @@ pub(super) struct Bounds {
     pub idle: Duration,
 }
 
+/// How a group that is not full goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// It waits for entries within its bounds.
+    AsBounded,
+    /// It waits for nothing.
+    TakeWhatIsThere,
+    /// It ends.
+    End,
+}
+
 /// A group over a live source.
 pub(super) struct LiveGroup<'a> {
     source: &'a mut dyn Source,
     bounds: Bounds,
     /// Positions that are passed over.
     skip: &'a BTreeSet<u64>,
-    stop: &'a dyn Fn() -> bool,
+    wait: &'a dyn Fn() -> Wait,
     began: Option<Instant>,
     over: bool,
     /// What the group gave so far.
@@ -74,9 +85,9 @@ impl<'a> LiveGroup<'a> {
         source: &'a mut dyn Source,
         bounds: Bounds,
         skip: &'a BTreeSet<u64>,
-        stop: &'a dyn Fn() -> bool,
+        wait: &'a dyn Fn() -> Wait,
     ) -> Self {
-        Self { source, bounds, skip, stop, began: None, over: false, given: Given::default(), refused: Vec::new() }
+        Self { source, bounds, skip, wait, began: None, over: false, given: Given::default(), refused: Vec::new() }
     }
 
     fn is_full(&self) -> bool {
@@ -96,8 +107,14 @@ impl Group for LiveGroup<'_> {
         let opened = Instant::now();
         while !self.over && !self.is_full() {
             let left = self.time_left(opened);
-            // When stopping, what is there already is still taken, but nothing is waited for.
-            let wait = if (self.stop)() { Duration::ZERO } else { left.min(LOOK_INTERVAL) };
+            let wait = match (self.wait)() {
+                Wait::AsBounded => left.min(LOOK_INTERVAL),
+                Wait::TakeWhatIsThere => Duration::ZERO,
+                Wait::End => {
+                    self.over = true;
+                    continue;
+                }
+            };
             match self.source.next(wait).map_err(|e| SinkError::retry(format!("log: {e}")))? {
                 Some(entry) if self.skip.contains(&entry.position) => {}
                 Some(entry) => {
@@ -110,7 +127,7 @@ impl Group for LiveGroup<'_> {
                     self.given.last = entry.position;
                     return Ok(Some(entry));
                 }
-                None if left.is_zero() || (self.stop)() => self.over = true,
+                None if left.is_zero() || wait.is_zero() => self.over = true,
                 None => {}
             }
         }

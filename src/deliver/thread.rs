@@ -1,12 +1,12 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
-use super::group::{Bounds, Given, LiveGroup, Source};
+use super::group::{Bounds, Given, LiveGroup, Source, Wait};
 use super::quarantine::{Quarantine, Refused};
 use super::{Config, State, Status};
 use crate::flow::{Record, Sink, SinkConfig, SinkContext, SinkError};
@@ -22,8 +22,31 @@ const ENTRIES_MAX: u64 = 100_000;
 #[derive(Debug)]
 pub struct Deliverer {
     status: Arc<Status>,
-    stop: Arc<AtomicBool>,
+    ending: Arc<Ending>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Whether and how the thread is asked to end.
+#[derive(Debug, Default)]
+struct Ending(AtomicU8);
+
+impl Ending {
+    /// After what the log holds already.
+    const STOP: u8 = 1;
+    /// After what was given to the sink already.
+    const LEAVE: u8 = 2;
+
+    fn ask(&self, how: u8) {
+        self.0.fetch_max(how, Relaxed);
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.load(Relaxed) > 0
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.0.load(Relaxed) == Self::LEAVE
+    }
 }
 
 impl Deliverer {
@@ -39,7 +62,7 @@ impl Deliverer {
         source: Box<dyn Source>,
     ) -> io::Result<Self> {
         let status = Arc::new(Status::new(&config.name, kind));
-        let stop = Arc::new(AtomicBool::new(false));
+        let ending = Arc::new(Ending::default());
         let quarantine = Quarantine::new(&config.quarantine, config.quarantine_bytes_max);
         let name = format!("sink-{}", config.name);
         let mut run = Run {
@@ -49,13 +72,13 @@ impl Deliverer {
             source,
             quarantine,
             status: status.clone(),
-            stop: stop.clone(),
+            ending: ending.clone(),
             backoff: Backoff::default(),
             entries_max: ENTRIES_MAX,
             set_aside: BTreeSet::new(),
         };
         let thread = std::thread::Builder::new().name(name).spawn(move || run.run())?;
-        Ok(Self { status, stop, thread: Some(thread) })
+        Ok(Self { status, ending, thread: Some(thread) })
     }
 
     /// What is known of the sink.
@@ -65,7 +88,17 @@ impl Deliverer {
 
     /// Asks the thread to take what the log holds already, commit it and end.
     pub fn stop(&self) {
-        self.stop.store(true, Relaxed);
+        self.ending.ask(Ending::STOP);
+    }
+
+    /// Asks the thread to commit what it has given to the sink and end; what else the log holds is for whoever follows.
+    pub fn leave(&self) {
+        self.ending.ask(Ending::LEAVE);
+    }
+
+    /// Whether the thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits for the thread to end, up to the deadline. Gives whether it ended; a sink that hangs is left behind: what it
@@ -94,7 +127,7 @@ struct Run {
     source: Box<dyn Source>,
     quarantine: Quarantine,
     status: Arc<Status>,
-    stop: Arc<AtomicBool>,
+    ending: Arc<Ending>,
     backoff: Backoff,
     /// Entries of the next group; halved while the store refuses, doubled again afterwards.
     entries_max: u64,
@@ -155,11 +188,11 @@ impl Run {
     fn write_groups(&mut self, sink: &mut dyn Sink) -> Result<(), SinkError> {
         loop {
             self.status.set_state(State::Running);
-            let stopping = self.stop.load(Relaxed);
+            let stopping = self.ending.is_asked();
             let given = self.write_group(sink)?;
             self.status.set_sink_counters(sink.counters());
             self.note_lag();
-            if given.entries == 0 && stopping {
+            if self.ending.is_leaving() || given.entries == 0 && stopping {
                 return Ok(());
             }
             if !stopping && let Err(error) = sink.maintain() {
@@ -170,15 +203,19 @@ impl Run {
     }
 
     fn write_group(&mut self, sink: &mut dyn Sink) -> Result<Given, SinkError> {
-        let stop = self.stop.clone();
-        let stopping = move || stop.load(Relaxed);
+        let ending = self.ending.clone();
+        let wait = move || match (ending.is_leaving(), ending.is_asked()) {
+            (true, _) => Wait::End,
+            (_, true) => Wait::TakeWhatIsThere,
+            _ => Wait::AsBounded,
+        };
         let bounds = Bounds {
             rows_max: self.config.batch_rows,
             entries_max: self.entries_max,
             time: self.config.flush_interval,
             idle: IDLE,
         };
-        let mut group = LiveGroup::new(&mut *self.source, bounds, &self.set_aside, &stopping);
+        let mut group = LiveGroup::new(&mut *self.source, bounds, &self.set_aside, &wait);
         let result = sink.write(&mut group);
         let (given, refused) = (group.given, std::mem::take(&mut group.refused));
         match result {
@@ -262,13 +299,13 @@ impl Run {
     fn sleep(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
         while Instant::now() < until {
-            if self.stop.load(Relaxed) {
+            if self.ending.is_asked() {
                 return true;
             }
             self.note_lag();
             std::thread::sleep(Duration::from_millis(20).min(pause));
         }
-        self.stop.load(Relaxed)
+        self.ending.is_asked()
     }
 }
 

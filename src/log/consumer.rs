@@ -96,6 +96,11 @@ impl Log {
 }
 
 impl Consumer {
+    /// Flows of the log before the record to be given next, as far as they are known.
+    pub fn flows_before(&self) -> Option<u64> {
+        self.read_flows
+    }
+
     pub(super) fn new(
         shared: Arc<Shared>,
         name: Option<String>,

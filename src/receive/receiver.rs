@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use super::Config;
 use super::framer::{Admission, Framer, Restored};
 use super::inject::Injector;
 use super::slab::{self, Outlet, Slab, SlabQueue};
 use super::socket::{self, ListenError, Listener, SocketCounters};
 use super::sys::Batch;
-use super::{Config, Protocol};
 use crate::flow::time::now_ms;
 use crate::telemetry::ledger::Ledger;
 
@@ -122,9 +122,9 @@ impl Receivers {
         &self.sockets
     }
 
-    /// Replaces allow-list and protocols, live.
-    pub fn admit(&self, allow: &[ipnet::IpNet], protocols: &[Protocol]) {
-        self.admission.store(Arc::new(Admission::new(allow, protocols)));
+    /// Who may send what: to be replaced while they run.
+    pub fn admission(&self) -> Arc<ArcSwap<Admission>> {
+        self.admission.clone()
     }
 
     /// Stops receiving: reads what the kernel still holds, hands over what is filled, closes the queue. Workers see

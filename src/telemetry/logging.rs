@@ -3,13 +3,16 @@
 use std::fs::File;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
+
+/// The filter in force, once lines are written.
+static FILTER: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 
 /// `[telemetry]`: what the collector says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,9 +86,22 @@ pub fn start(config: &Config) -> Result<(), String> {
     };
     let file = file.map(|file| fmt::layer().with_ansi(false).with_writer(Mutex::new(file)).boxed());
     let stderr = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    let (filter, handle) = reload::Layer::new(config.log_level.filter());
     // An error means that a subscriber is there already, as in tests that start more than one collector.
-    let _ = tracing_subscriber::registry().with(config.log_level.filter()).with(file).with(stderr).try_init();
+    if tracing_subscriber::registry().with(filter).with(file).with(stderr).try_init().is_ok() {
+        // Nobody else sets it.
+        let _ = FILTER.set(handle);
+    }
     Ok(())
+}
+
+/// Replaces the level, live.
+///
+/// # Errors
+/// Lines of this process go elsewhere.
+pub fn set_level(level: Level) -> Result<(), String> {
+    let filter = FILTER.get().ok_or_else(|| "the log lines of this process are not ours".to_owned())?;
+    filter.reload(level.filter()).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub use document::Origin;
 pub use env::{Environment, VARIABLES, Variable, of_process};
 pub use read::Problem;
 pub use show::{Shown, show};
-pub use sinks::{Common, SinkSettings, Start};
+pub use sinks::{Common, SinkSettings, SinkTable, Start};
 
 /// The file that is read when none is named and it is there.
 pub const FILE_DEFAULT: &str = "pipeline.toml";

@@ -69,12 +69,35 @@ pub enum Start {
 }
 
 /// One sink, ready to open.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SinkSettings {
     /// What is common to all kinds.
     pub common: Common,
+    /// Every key with its value, for telling whether something changed.
+    pub table: SinkTable,
     /// What its kind made of its own keys.
     pub config: Arc<dyn SinkConfig>,
+}
+
+/// The keys of a sink with their values. Secrets stand in it as they are, so it shows nothing.
+#[derive(Clone, PartialEq)]
+pub struct SinkTable(toml::Table);
+
+impl SinkTable {
+    /// Keys whose values differ, in order.
+    pub fn changed_keys<'a>(&'a self, other: &'a Self) -> Vec<&'a str> {
+        let differs = |key: &&String| self.0.get(*key) != other.0.get(*key);
+        let only_there = other.0.keys().filter(|key| !self.0.contains_key(*key));
+        let mut keys: Vec<&str> = self.0.keys().chain(only_there).filter(differs).map(String::as_str).collect();
+        keys.sort_unstable();
+        keys
+    }
+}
+
+impl std::fmt::Debug for SinkTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
 }
 
 /// Reads every `[[sink]]` of the document. Relative paths are taken from `base`.
@@ -144,7 +167,10 @@ fn read_sink(
         }
     }
     match (kind.parse)(&own, base) {
-        Ok(config) => Some(SinkSettings { common, config: config.into() }),
+        Ok(config) => {
+            own.extend(toml::Table::try_from(&common).unwrap_or_default());
+            Some(SinkSettings { common, table: SinkTable(own), config: config.into() })
+        }
         Err(errors) => {
             problems.extend(errors.into_iter().map(|e| problem_at(document, &path.then(&e.key), e.problem)));
             None

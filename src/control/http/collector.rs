@@ -159,10 +159,14 @@ pub struct Readiness {
 /// What a reload did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reloaded {
-    /// Keys whose new value is in force.
+    /// Keys whose value differs from the one before.
     pub changed: Vec<String>,
-    /// Keys that keep their old value, each with its reason.
-    pub refused: BTreeMap<String, String>,
+    /// Those whose new value is in force.
+    pub applied: Vec<String>,
+    /// Those that keep their old value until the next start, each with its reason.
+    pub needs_restart: BTreeMap<String, String>,
+    /// What else is to be known, a line each.
+    pub notes: Vec<String>,
 }
 
 /// State of a sink.

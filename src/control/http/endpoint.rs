@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::flow::sink::KeyError;
@@ -39,8 +40,8 @@ pub struct Endpoint {
     pub collector: Arc<dyn Collector>,
     /// The configuration.
     pub config: Config,
-    /// Who may ask.
-    pub tokens: Tokens,
+    /// Who may ask. Replaced as a whole on reload.
+    pub tokens: ArcSwap<Tokens>,
     /// When the endpoint was made, ms since the Unix epoch: since when the ledger counts.
     pub started_ms: i64,
     questions: Arc<Semaphore>,
@@ -73,7 +74,7 @@ impl Endpoint {
             turned_away: AtomicU64::new(0),
             collector,
             config,
-            tokens,
+            tokens: ArcSwap::from_pointee(tokens),
         })
     }
 

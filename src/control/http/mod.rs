@@ -24,6 +24,7 @@ mod tests;
 mod times;
 
 pub use answers::completeness::Completeness;
+pub use auth::Tokens;
 pub use collector::{
     Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, Site, SocketStatus,
 };

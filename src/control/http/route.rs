@@ -150,10 +150,11 @@ impl Route {
         request: Request,
     ) -> Result<Response, ApiError> {
         let (head, body) = request.into_parts();
-        if endpoint.tokens.is_empty() {
+        let tokens = endpoint.tokens.load();
+        if tokens.is_empty() {
             origin::check(&endpoint.config, &head.headers)?;
         }
-        let access = endpoint.tokens.access(self.needs, &head.headers)?;
+        let access = tokens.access(self.needs, &head.headers)?;
         if self.scope == Scope::Refused && access.reseller.is_some() {
             return Err(ApiError::forbidden("this cannot be limited to one reseller, as the token is"));
         }

@@ -580,7 +580,7 @@ pub static ROUTES: &[Route] = &[
         method: Method::Post,
         path: "/api/v1/netflow/reload",
         summary: "Read the configuration again",
-        about: "What can change while running does; what cannot is refused with its reason; a bad file changes nothing (422).",
+        about: "What can change while running does; what cannot is named with its reason; a bad file changes nothing (422).",
         needs: Needs::Admin,
         scope: Scope::Refused,
         params: &[],

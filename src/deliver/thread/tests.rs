@@ -121,6 +121,24 @@ fn deliver(
     script: impl Fn(usize, &[u64]) -> Result<Commit, SinkError> + Send + Sync + 'static,
 ) -> (Vec<u64>, Arc<Status>, Vec<u64>) {
     let folder = tempfile::tempdir().unwrap();
+    let (mut deliverer, place, committed) = start(folder.path(), n, script);
+    let until = Instant::now() + Duration::from_secs(60);
+    while *committed.lock().unwrap() < n && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(deliverer.join(Instant::now() + Duration::from_secs(60)));
+    assert_eq!(deliverer.status().state(), State::Stopped);
+    let kept = Quarantine::new(&folder.path().join("q"), 1 << 20).list().unwrap();
+    let stored = place.lock().unwrap().stored.clone();
+    (stored, deliverer.status().clone(), kept.into_iter().map(|(_, head)| head.position).collect())
+}
+
+/// Starts to deliver; gives the place where it is stored, and the position committed in the log.
+fn start(
+    folder: &std::path::Path,
+    n: u64,
+    script: impl Fn(usize, &[u64]) -> Result<Commit, SinkError> + Send + Sync + 'static,
+) -> (Deliverer, Arc<Mutex<Place>>, Arc<Mutex<u64>>) {
     let mut batch = FlowBatch::default();
     batch.time.push(Some(1));
     batch.fill_missing();
@@ -132,7 +150,7 @@ fn deliver(
         name: "test".into(),
         batch_rows: 4,
         flush_interval: Duration::from_millis(20),
-        quarantine: folder.path().join("q"),
+        quarantine: folder.join("q"),
         quarantine_bytes_max: 1 << 20,
     };
     let context = SinkContext {
@@ -144,16 +162,8 @@ fn deliver(
     };
     let sink = Arc::new(TestSink { place: place.clone(), script: Arc::new(script) });
     let source = ListSource { entries, next: 0, committed: committed.clone() };
-    let mut deliverer = Deliverer::start(config.clone(), "test", sink, context, Box::new(source)).unwrap();
-    let until = Instant::now() + Duration::from_secs(20);
-    while *committed.lock().unwrap() < n && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    assert!(deliverer.join(Instant::now() + Duration::from_secs(5)));
-    assert_eq!(deliverer.status().state(), State::Stopped);
-    let kept = Quarantine::new(&config.quarantine, 1 << 20).list().unwrap();
-    let stored = place.lock().unwrap().stored.clone();
-    (stored, deliverer.status().clone(), kept.into_iter().map(|(_, head)| head.position).collect())
+    let deliverer = Deliverer::start(config, "test", sink, context, Box::new(source)).unwrap();
+    (deliverer, place, committed)
 }
 
 #[test]
@@ -191,4 +201,24 @@ fn what_the_store_refuses_is_set_aside_alone() {
     assert_eq!(stored, [1, 2, 4, 5, 6, 7, 8, 9]);
     assert_eq!(kept, [3]);
     assert_eq!((status.delivered_flows.get(), status.set_aside_flows.get()), (8, 1));
+}
+
+#[test]
+fn one_that_leaves_commits_its_group_and_takes_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let (began, begun) = std::sync::mpsc::channel();
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let (mut deliverer, place, committed) = start(folder.path(), 1000, move |_, _| {
+        began.send(()).unwrap();
+        gate.lock().unwrap().recv().unwrap();
+        Ok(Commit::Yes)
+    });
+    begun.recv_timeout(Duration::from_secs(60)).unwrap();
+    deliverer.leave();
+    assert!(!deliverer.has_ended());
+    go.send(()).unwrap();
+    assert!(deliverer.join(Instant::now() + Duration::from_secs(60)));
+    assert_eq!(place.lock().unwrap().stored, [1, 2, 3, 4]);
+    assert_eq!(*committed.lock().unwrap(), 4);
 }

@@ -253,7 +253,7 @@ impl Collector for TestProcess {
         if self.busy.load(SeqCst) {
             return Err(vec!["pipeline.toml:3: unknown key".into(), "pipeline.toml:9: bad port".into()]);
         }
-        Ok(Reloaded { changed: vec!["log.bytes_max".into()], ..Reloaded::default() })
+        Ok(Reloaded { applied: vec!["log.bytes_max".into()], ..Reloaded::default() })
     }
 
     fn emit_open_sums(&self) {

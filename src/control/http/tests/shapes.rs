@@ -298,7 +298,7 @@ fn operators_see_the_configuration_without_secrets_and_reload_it() {
     let got = server.get(&format!("{API}/config"));
     assert!(!got.body.contains("hush") && got.body.contains("postgres://u:"), "{}", got.body);
     let reloaded = server.request(Method::Post, &format!("{API}/reload"), &[], b"");
-    assert_eq!((reloaded.status, &reloaded.json()["changed"]), (200, &json!(["log.bytes_max"])));
+    assert_eq!((reloaded.status, &reloaded.json()["applied"]), (200, &json!(["log.bytes_max"])));
     assert_eq!(server.get("/readyz").status, 200);
     server.process.busy.store(true, std::sync::atomic::Ordering::SeqCst);
     let refused = server.request(Method::Post, &format!("{API}/reload"), &[], b"");
