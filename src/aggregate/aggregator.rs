@@ -1,18 +1,19 @@
 //! The aggregator without its thread: flows in, partial sums out, an injected clock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::cells::Pool;
 use super::config::Config;
 use super::counters::Counters;
-use super::rollup::{Block, Emitted, Out, State, state};
-use super::schedule::{Due, Schedule};
-use super::share::{Share, Width};
+use super::groups::Groups;
+use super::out::Out;
+use super::rollup::{Block, Emitted, Rollup};
+use super::schedule::{Due, Schedule, Tick, is_wide};
+use super::share::Shares;
 use super::top::TopTracker;
 use super::view::{Maps, Names};
 use crate::flow::rollup::{OpenBucket, Shape};
-use crate::flow::{Field, FlowBatch, Key, RollupDef, RollupRows, RollupSums};
+use crate::flow::{Field, FlowBatch, Key, Measures, RollupDef, RollupRows, RollupSums};
 
 /// Flows gone through together: their shares and keys stay in the second-level cache.
 const BLOCK_ROWS: usize = 512;
@@ -20,8 +21,10 @@ const BLOCK_ROWS: usize = 512;
 const EMISSION_ROWS: usize = 200_000;
 /// Buckets of one rollup that may be open; more (flows with made-up times) are emitted early.
 const BUCKETS_MAX: usize = 4096;
-/// Part of the memory up to which new keys are let in; the rest is for known keys in new buckets.
+/// Part of the memory up to which new keys are let in; the rest is for tables that grow.
 const ADMIT_PERCENT: usize = 95;
+/// Part of the memory that names and numbers of keys may take; beyond it they are forgotten, for which everything is emitted.
+const NAMES_PERCENT: usize = 40;
 
 /// Sums flows up by the rollups' keys. See the module's documentation.
 pub struct Aggregator {
@@ -33,9 +36,11 @@ pub struct Aggregator {
     /// Dictionary columns that some rollup groups by.
     dictionaries: Vec<Field>,
     per_subscriber: bool,
-    pool: Pool,
-    /// Distinct widths, with the shares of the block at hand.
-    widths: Vec<(Width, Vec<Share>)>,
+    groups: Groups,
+    /// Shares of the block at hand, for each distinct width.
+    shares: Vec<Shares>,
+    /// What each flow of the block at hand adds.
+    amounts: Vec<Measures>,
     rollups: Vec<Entry>,
     schedule: Schedule,
     top: TopTracker,
@@ -48,15 +53,25 @@ pub struct Aggregator {
 }
 
 struct Entry {
-    def: RollupDef,
-    /// Index into `widths`.
+    rollup: Rollup,
+    /// Index into `shares`.
     width: usize,
-    state: Box<dyn State>,
     /// Rows on their way out.
     out: Option<Out>,
-    /// Buckets up to this number are to be emitted.
-    drain_through: Option<i64>,
+    /// Numbers of the buckets to be emitted, ascending.
+    due: VecDeque<i64>,
     emitted: Option<Emitted>,
+}
+
+impl Entry {
+    /// Makes buckets due. Adds no flows until they are emitted.
+    fn plan(&mut self, is_due: impl Fn(i64, i64) -> bool) {
+        let due = self.rollup.buckets.iter().filter(|(number, bucket)| is_due(*number, bucket.first_ms));
+        self.due = due.map(|(number, _)| number).collect();
+        if !self.due.is_empty() {
+            self.rollup.settle();
+        }
+    }
 }
 
 impl Aggregator {
@@ -73,8 +88,9 @@ impl Aggregator {
             maps: Maps::default(),
             dictionaries: Vec::new(),
             per_subscriber: false,
-            pool: Pool::default(),
-            widths: Vec::new(),
+            groups: Groups::default(),
+            shares: Vec::new(),
+            amounts: Vec::new(),
             rollups: Vec::new(),
             schedule: Schedule::default(),
             top: TopTracker::default(),
@@ -91,22 +107,24 @@ impl Aggregator {
     /// # Errors
     /// As [`Aggregator::new`]; then everything stays as it was.
     pub fn redefine(&mut self, defs: Arc<Vec<RollupDef>>) -> Result<(), String> {
-        let states: Vec<_> = defs
+        let mut groups = Groups::default();
+        let problem = |def: &RollupDef, problem: String| format!("rollup {}: {problem}", def.name);
+        let rollups: Vec<Rollup> = defs
             .iter()
-            .map(|def| state(def).map_err(|problem| format!("rollup {}: {problem}", def.name)))
+            .map(|def| Rollup::new(def, &mut groups).map_err(|text| problem(def, text)))
             .collect::<Result<_, _>>()?;
         self.drain_all();
         self.leftover.extend(self.rollups.iter_mut().filter_map(|entry| entry.out.take()).flat_map(Out::into_entries));
-        self.widths.clear();
+        self.groups = groups;
+        self.shares.clear();
         self.rollups.clear();
-        for (def, state) in defs.iter().zip(states) {
-            let known = self.widths.iter().position(|(width, _)| width.ms() == def.bucket_ms);
+        for rollup in rollups {
+            let known = self.shares.iter().position(|shares| shares.width().ms() == rollup.def.bucket_ms);
             let width = known.unwrap_or_else(|| {
-                self.widths.push((Width::new(def.bucket_ms), Vec::new()));
-                self.widths.len() - 1
+                self.shares.push(Shares::new(rollup.width()));
+                self.shares.len() - 1
             });
-            let emitted = None;
-            self.rollups.push(Entry { def: def.clone(), width, state, out: None, drain_through: None, emitted });
+            self.rollups.push(Entry { rollup, width, out: None, due: VecDeque::new(), emitted: None });
         }
         let keys = || defs.iter().flat_map(|def| &def.by);
         self.dictionaries =
@@ -128,7 +146,7 @@ impl Aggregator {
 
     /// First log position that would have to be read again if everything emitted so far were all that is left.
     pub fn replay_from(&self) -> u64 {
-        let firsts = self.rollups.iter().flat_map(|entry| entry.state.buckets().iter());
+        let firsts = self.rollups.iter().flat_map(|entry| entry.rollup.buckets.iter());
         let first = firsts.map(|(_, bucket)| bucket.first_position).min();
         first.unwrap_or(self.position + 1).min(self.position + 1)
     }
@@ -142,9 +160,9 @@ impl Aggregator {
         }
         self.replay_upto = Some(sums.upto);
         for entry in &mut self.rollups {
-            let own = sums.open.iter().filter(|open| open.rollup == entry.def.name);
+            let own = sums.open.iter().filter(|open| open.rollup == entry.rollup.def.name);
             let open: HashMap<i64, u64> =
-                own.map(|open| (open.bucket.div_euclid(entry.def.bucket_ms), open.drained_upto)).collect();
+                own.map(|open| (open.bucket.div_euclid(entry.rollup.def.bucket_ms), open.drained_upto)).collect();
             entry.emitted = Some(Emitted { upto: sums.upto, open });
         }
     }
@@ -167,9 +185,9 @@ impl Aggregator {
             self.counters.refused_batches.add(1);
             return self.pass(position);
         }
-        let refused = self.names.texts.refused + self.names.uuids.refused;
+        let refused = self.names.refused();
         self.maps.fill(batch, &self.dictionaries, self.per_subscriber, &mut self.names);
-        self.counters.refused_names.add(self.names.texts.refused + self.names.uuids.refused - refused);
+        self.counters.refused_names.add(self.names.refused() - refused);
         self.counters.flows.add(batch.len() as u64);
         let mut drained = false;
         for start in (0..batch.len()).step_by(BLOCK_ROWS) {
@@ -192,39 +210,53 @@ impl Aggregator {
         let span_max_ms = self.config.flow_span_max_ms as i64;
         let long = rows.clone().filter(|row| span_ms(batch, *row) > span_max_ms).count();
         self.counters.long_spans.add(long as u64);
-        for (width, shares) in &mut self.widths {
-            shares.clear();
-            shares.extend(rows.clone().map(|row| {
-                let (start, end) = (batch.span_start_ms(row), batch.time.value_or_default(row));
-                let (bytes, packets) = (batch.bytes.value_or_default(row), batch.packets.value_or_default(row));
-                Share::of(*width, start, end, span_max_ms, bytes, packets)
-            }));
+        self.amounts.clear();
+        self.amounts.extend(rows.clone().map(|row| {
+            let (bytes, packets) = (batch.bytes.value_or_default(row), batch.packets.value_or_default(row));
+            let rtt_ms = batch.rtt_ms.get(row);
+            let rtt_ms_sum = u64::from(rtt_ms.unwrap_or_default());
+            Measures { bytes, packets, flows: 1, rtt_ms_sum, rtt_count: u64::from(rtt_ms.is_some()) }
+        }));
+        for shares in &mut self.shares {
+            let times = rows.clone().map(|row| (batch.span_start_ms(row), batch.time.value_or_default(row)));
+            shares.fill(span_max_ms, times.zip(&self.amounts).map(|((start, end), amount)| (start, end, amount)));
         }
         let admit = self.held_bytes() < self.config.memory_max_bytes as usize / 100 * ADMIT_PERCENT;
+        let rows = rows.start as u32..rows.end as u32;
+        self.groups.fill(batch, &self.maps, rows.clone(), admit);
         for entry in &mut self.rollups {
             let block = Block {
                 batch,
-                maps: &self.maps,
-                rows: rows.start as u32..rows.end as u32,
-                shares: &self.widths[entry.width].1,
+                rows: rows.clone(),
+                amounts: &self.amounts,
+                shares: &self.shares[entry.width],
                 position,
                 now_ms,
                 admit,
                 emitted: entry.emitted.as_ref(),
             };
-            let refused = entry.state.add(&block, &mut self.pool);
+            let refused = entry.rollup.add(&block, &mut self.groups, &mut self.names);
             self.counters.refused_keys.add(refused);
         }
     }
 
     /// Bytes held by keys and sums.
     pub fn held_bytes(&self) -> usize {
-        self.pool.used_bytes() + self.rollups.iter().map(|entry| entry.state.used_bytes()).sum::<usize>()
+        self.name_bytes() + self.rollups.iter().map(|entry| entry.rollup.buckets.used_bytes()).sum::<usize>()
+    }
+
+    /// Bytes held by names and numbers of keys, which stay when sums are emitted.
+    fn name_bytes(&self) -> usize {
+        self.names.used_bytes() + self.groups.used_bytes()
+    }
+
+    fn are_names_too_many(&self) -> bool {
+        self.names.is_full() || self.name_bytes() > self.config.memory_max_bytes as usize / 100 * NAMES_PERCENT
     }
 
     fn is_over_bounds(&self) -> bool {
         self.held_bytes() > self.config.memory_max_bytes as usize
-            || self.rollups.iter().any(|entry| entry.state.buckets().len() > BUCKETS_MAX)
+            || self.rollups.iter().any(|entry| entry.rollup.buckets.len() > BUCKETS_MAX)
     }
 
     fn drain_early(&mut self) {
@@ -234,23 +266,24 @@ impl Aggregator {
 
     /// Moves everything into rows on their way out.
     fn drain_all(&mut self) {
+        self.flush();
         for index in 0..self.rollups.len() {
             while self.drain_first(index, None) {}
-            self.rollups[index].state.tidy(&mut self.pool);
         }
     }
 
-    /// Moves the first bucket of a rollup into rows. False when there is none.
+    /// Moves the first bucket of a rollup that is due into rows. False when there is none.
     fn drain_first(&mut self, index: usize, now_ms: Option<i64>) -> bool {
         let entry = &mut self.rollups[index];
+        let Some(number) = entry.due.pop_front() else { return false };
         if entry.out.is_none() {
-            entry.out = entry.state.new_out();
+            entry.out = entry.rollup.new_out();
         }
         let Some(out) = &mut entry.out else { return false };
         let from = out.last().len();
-        let Some(number) = entry.state.drain_first(&self.names, &mut self.pool, out) else { return false };
-        if entry.def.has_cut_bytes() {
-            let complete = now_ms.is_some_and(|now_ms| (number + 1).saturating_mul(entry.def.bucket_ms) <= now_ms);
+        if entry.rollup.drain(number, &self.names, &self.groups, out) && entry.rollup.def.has_cut_bytes() {
+            let end = number.saturating_add(1).saturating_mul(entry.rollup.def.bucket_ms);
+            let complete = now_ms.is_some_and(|now_ms| end <= now_ms);
             // A bucket that fills an entry and begins another shows its later rows only.
             let from = if out.last().len() < from { 0 } else { from };
             self.top.add(out.last(), from, complete, self.config.top_talkers, &self.counters.top);
@@ -265,14 +298,16 @@ impl Aggregator {
             return None;
         }
         match self.schedule.due(now_ms, self.held_bytes(), self.config.memory_max_bytes as usize) {
+            Due::Nothing if self.are_names_too_many() => self.flush(),
             Due::Nothing => {}
-            Due::Wide => {
+            Due::Tick(tick) => self.plan_tick(&tick),
+            Due::Heaviest => {
                 self.counters.early_emissions.add(1);
-                for entry in self.rollups.iter_mut().filter(|entry| Schedule::is_wide(entry.def.bucket_ms)) {
-                    entry.drain_through = Some(i64::MAX);
+                let wide = self.rollups.iter_mut().filter(|entry| is_wide(entry.rollup.def.bucket_ms));
+                if let Some(heaviest) = wide.max_by_key(|entry| entry.rollup.buckets.used_bytes()) {
+                    heaviest.plan(|_, _| true);
                 }
             }
-            Due::Late { open_as_well } => self.plan_late(now_ms, open_as_well),
             Due::Everything => {
                 self.counters.early_emissions.add(1);
                 self.flush();
@@ -281,17 +316,17 @@ impl Aggregator {
         self.next_part(now_ms)
     }
 
-    fn plan_late(&mut self, now_ms: i64, open_as_well: bool) {
-        for entry in &mut self.rollups {
-            let through = self.schedule.drain_through(now_ms, entry.def.bucket_ms, open_as_well, entry.state.buckets());
-            entry.drain_through = entry.drain_through.max(through);
+    fn plan_tick(&mut self, tick: &Tick) {
+        for entry in self.rollups.iter_mut().filter(|entry| entry.due.is_empty()) {
+            let bucket_ms = entry.rollup.def.bucket_ms;
+            entry.plan(|number, first_ms| tick.is_due(bucket_ms, number, first_ms));
         }
     }
 
     /// Makes everything due: [`Aggregator::emit`] then gives all sums, open buckets as partials.
     pub fn flush(&mut self) {
         for entry in &mut self.rollups {
-            entry.drain_through = Some(i64::MAX);
+            entry.plan(|_, _| true);
         }
     }
 
@@ -299,21 +334,21 @@ impl Aggregator {
         let waiting = |entry: &Entry| entry.out.as_ref().map_or(0, Out::len);
         let mut rows: usize = self.rollups.iter().map(waiting).sum();
         for index in 0..self.rollups.len() {
-            let Some(through) = self.rollups[index].drain_through else { continue };
-            while rows < EMISSION_ROWS && self.rollups[index].state.buckets().first().is_some_and(|n| n <= through) {
+            while rows < EMISSION_ROWS {
                 let before = waiting(&self.rollups[index]);
-                self.drain_first(index, Some(now_ms));
+                if !self.drain_first(index, Some(now_ms)) {
+                    break;
+                }
                 rows += waiting(&self.rollups[index]) - before;
             }
-            if self.rollups[index].state.buckets().first().is_none_or(|n| n > through) {
-                self.rollups[index].drain_through = None;
-                self.rollups[index].state.tidy(&mut self.pool);
-            }
         }
-        self.forget_names();
-        let keys: usize = self.rollups.iter().map(|entry| entry.state.keys()).sum();
+        let keys: usize = self.rollups.iter().map(|entry| entry.rollup.buckets.keys()).sum();
         self.counters.keys_held.set(keys as i64);
         self.counters.held_bytes.set(self.held_bytes() as i64);
+        if self.are_names_too_many() && self.rollups.iter().all(|entry| entry.rollup.buckets.len() == 0) {
+            self.names.clear();
+            self.groups.clear();
+        }
         let mut parts = std::mem::take(&mut self.leftover);
         parts.extend(self.rollups.iter_mut().filter_map(|entry| entry.out.take()).flat_map(Out::into_entries));
         if parts.is_empty() {
@@ -326,23 +361,14 @@ impl Aggregator {
 
     fn open(&self) -> Vec<OpenBucket> {
         let buckets = |entry: &'_ Entry| {
-            let open = entry.state.buckets().iter().map(|(number, bucket)| OpenBucket {
-                rollup: entry.def.name.clone(),
-                bucket: number.saturating_mul(entry.def.bucket_ms),
+            let open = entry.rollup.buckets.iter().map(|(number, bucket)| OpenBucket {
+                rollup: entry.rollup.def.name.clone(),
+                bucket: number.saturating_mul(entry.rollup.def.bucket_ms),
                 drained_upto: bucket.first_position.saturating_sub(1),
             });
             open.collect::<Vec<_>>()
         };
         self.rollups.iter().flat_map(buckets).collect()
-    }
-
-    /// Starts the numbering of names anew once they are too many and no key holds one.
-    fn forget_names(&mut self) {
-        let unused = self.rollups.iter().all(|entry| entry.state.keys() == 0 && entry.out.is_none());
-        if unused && (self.names.texts.is_full() || self.names.uuids.is_full()) {
-            self.names.texts.clear();
-            self.names.uuids.clear();
-        }
     }
 }
 

@@ -23,9 +23,8 @@ pub struct Config {
     /// Flows that span more are booked whole at their end, and counted. At most 1 h.
     #[serde(rename = "flow_span_max", with = "crate::telemetry::units::duration_ms")]
     pub flow_span_max_ms: u64,
-    /// Memory of keys and sums, over all rollups. The default holds what 50,000 subscribers of 500 resellers need when
-    /// flows span up to 15 minutes: half of it is minutes and 5 minutes that late flows still reach. When it runs short, sums are emitted early; new keys beyond it are
-    /// booked under one `other` row.
+    /// Memory of keys and sums, over all rollups. The default holds 100,000s of subscribers; when it runs short, the rollup
+    /// that holds most is emitted early; new keys beyond it are booked under one `other` row.
     #[serde(rename = "memory_max", with = "crate::telemetry::units::bytes")]
     pub memory_max_bytes: u64,
     /// How many sources `netflow_top_talker_bytes` shows.
@@ -36,7 +35,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { flow_span_max_ms: SPAN_MAX_MS, memory_max_bytes: 128 << 20, top_talkers: 10, rollup: Vec::new() }
+        Self { flow_span_max_ms: SPAN_MAX_MS, memory_max_bytes: 64 << 20, top_talkers: 10, rollup: Vec::new() }
     }
 }
 

@@ -33,8 +33,8 @@ impl<T: DictValue + Hash> Interner<T> {
     }
 
     pub(super) fn clear(&mut self) {
-        self.ids.clear();
-        self.values.clear();
+        self.ids = HashMap::default();
+        self.values = Vec::new();
     }
 
     pub(super) fn id(&mut self, value: &T) -> u32 {
@@ -49,6 +49,15 @@ impl<T: DictValue + Hash> Interner<T> {
         let id = self.values.len() as u32;
         self.ids.insert(value.clone(), id);
         id
+    }
+
+    pub(super) fn contains(&self, value: &T) -> bool {
+        self.ids.contains_key(value)
+    }
+
+    /// Bytes held, about: texts are shared with the batches that brought them.
+    pub(super) fn used_bytes(&self) -> usize {
+        self.values.capacity() * size_of::<T>() + self.ids.capacity() * size_of::<(T, u32)>()
     }
 
     pub(super) fn value(&self, id: u32) -> Option<&T> {

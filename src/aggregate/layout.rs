@@ -1,16 +1,19 @@
-//! How the key of one rollup is packed into words, and unpacked into the columns of emitted rows.
+//! How the key of a rollup is split into two groups of columns, and how a group's values are packed into words.
+//!
+//! The first group says whose traffic it is (nas_id, site, reseller_id, subscriber_id), the second what it was. Each distinct
+//! combination of a group's values gets a number (`combos`), so a key is two small numbers, and rollups share the work:
+//! `usage` and `usage_apps` have their first group in common, `traffic` and `usage_apps` their second.
 
 use super::intern::ID_BITS;
-use super::view::Names;
-use crate::flow::rollup::KeyColumn;
-use crate::flow::{Addr, Field, Key, RollupDef, RollupRows};
+use crate::flow::rollup::{KeyColumn, Shape};
+use crate::flow::{Field, Key, RollupDef};
 
-/// Words a key can have: room for both addresses and everything else that default rollups group by.
+/// Words the values of a group can take: room for both addresses and much else.
 pub(super) const WORDS_MAX: usize = 6;
 
 /// Where one key stands: `bits` bits at `shift` in a word, holding the value plus 1, 0 = null. Texts and UUIDs are
 /// interned. Addresses and 64-bit numbers have a bit for presence there, and their value in words of their own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) key: Key,
     pub(super) store: Store,
@@ -34,46 +37,34 @@ pub(super) enum Store {
 impl Part {
     /// What the key's bits hold.
     #[inline]
-    pub(super) fn get<const W: usize>(&self, key: &[u64; W]) -> u64 {
-        (key[self.word] >> self.shift) & ((1 << self.bits) - 1)
+    pub(super) fn get(&self, words: &[u64]) -> u64 {
+        (words[self.word] >> self.shift) & ((1 << self.bits) - 1)
     }
 
-    fn mask(&self) -> u64 {
-        ((1 << self.bits) - 1) << self.shift
-    }
-
-    fn clear<const W: usize>(&self, key: &mut [u64; W]) {
-        key[self.word] &= !self.mask();
+    fn clear(&self, words: &mut [u64]) {
+        words[self.word] &= !(((1 << self.bits) - 1) << self.shift);
         let own = match self.store {
             Store::Ip => 2,
             Store::Wide => 1,
             Store::Number | Store::Text | Store::Uuid => 0,
         };
-        key[self.own_word..self.own_word + own].fill(0);
+        words[self.own_word..self.own_word + own].fill(0);
     }
 }
 
-/// Layout of one rollup's key.
-#[derive(Clone, Debug)]
-pub(super) struct Layout {
+/// Layout of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Group {
     pub(super) parts: Vec<Part>,
     /// Words needed.
     pub(super) words: usize,
-    /// `talkers`: the bit that says that the host is a customer.
-    pub(super) customer: Option<(usize, u32)>,
-    /// `talkers`: the bit of a host that found no room.
-    pub(super) overflow: Option<(usize, u32)>,
 }
 
-impl Layout {
-    /// The layout of a definition.
-    ///
-    /// # Errors
-    /// Says which key cannot be one, or that there are too many.
-    pub(super) fn of(def: &RollupDef) -> Result<Self, String> {
+impl Group {
+    fn of(keys: &[Key]) -> Result<Self, String> {
         let mut room: Vec<u32> = Vec::new();
-        let mut parts = Vec::with_capacity(def.by.len());
-        for key in &def.by {
+        let mut parts = Vec::with_capacity(keys.len());
+        for key in keys {
             let (store, bits) = match KeyColumn::for_key(*key) {
                 None => return Err(format!("{:?} cannot be grouped by: times are no keys", key.name())),
                 Some(KeyColumn::U8(_)) => (Store::Number, 9),
@@ -87,10 +78,7 @@ impl Layout {
             let (word, shift) = place(&mut room, bits);
             parts.push(Part { key: *key, store, word, shift, bits, own_word: 0 });
         }
-        let talkers = def.has_cut_bytes();
-        let customer = talkers.then(|| place(&mut room, 1));
-        let overflow = talkers.then(|| place(&mut room, 1));
-        let mut words = room.len();
+        let mut words = room.len().max(1);
         for part in &mut parts {
             part.own_word = words;
             words += match part.store {
@@ -102,39 +90,84 @@ impl Layout {
         if words > WORDS_MAX {
             return Err(format!("keys take {} bits; at most {} fit", words * 64, WORDS_MAX * 64));
         }
-        Ok(Self { parts, words, customer, overflow })
+        Ok(Self { parts, words })
     }
 
-    /// The key of the row that takes what finds no room: direction, role, nas_id and reseller_id stay, the rest is null.
-    pub(super) fn other<const W: usize>(&self, key: &[u64; W]) -> [u64; W] {
-        let mut other = *key;
+    /// Whether its values depend on the side that a flow is looked at from.
+    pub(super) fn has_side(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part.key, Key::Host | Key::Role))
+    }
+
+    /// Turns values into those of the row that takes what finds no room: direction, role, nas_id and reseller_id stay, the
+    /// rest is null.
+    pub(super) fn clear_for_other(&self, words: &mut [u64]) {
         for part in &self.parts {
             match part.key {
                 Key::Role | Key::Field(Field::Direction | Field::NasId | Field::ResellerId) => {}
-                _ => part.clear(&mut other),
+                _ => part.clear(words),
             }
         }
-        self.set_bit(&mut other, self.customer, false);
-        self.set_bit(&mut other, self.overflow, true);
-        other
     }
+}
 
-    /// `talkers`: the key of the `rest` row that a host is folded into.
-    pub(super) fn rest<const W: usize>(&self, key: &[u64; W]) -> [u64; W] {
-        let mut rest = self.other(key);
-        self.set_bit(&mut rest, self.overflow, false);
-        rest
-    }
+/// The second part of a rollup's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Second {
+    Group(Group),
+    /// `talkers`: host and role.
+    Host,
+}
 
-    fn set_bit<const W: usize>(&self, key: &mut [u64; W], bit: Option<(usize, u32)>, on: bool) {
-        if let Some((word, shift)) = bit {
-            key[word] = key[word] & !(1 << shift) | u64::from(on) << shift;
+/// Where a column of a rollup's rows comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    First(Part),
+    Second(Part),
+    Host,
+    Role,
+}
+
+/// Layout of one rollup's key.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub(super) first: Group,
+    pub(super) second: Second,
+    /// In the order of [`RollupDef::by`].
+    pub(super) columns: Vec<Source>,
+}
+
+impl Layout {
+    /// The layout of a definition.
+    ///
+    /// # Errors
+    /// Says which key cannot be one, or that there are too many.
+    pub(super) fn of(def: &RollupDef) -> Result<Self, String> {
+        let is_whose =
+            |key: &Key| matches!(key, Key::Field(Field::NasId | Field::Site | Field::ResellerId | Field::SubscriberId));
+        let is_host = |key: &Key| matches!(key, Key::Host | Key::Role);
+        let mut whose: Vec<Key> = def.by.iter().copied().filter(is_whose).collect();
+        // One order, so that rollups find that they share a group.
+        whose.sort_unstable();
+        let first = Group::of(&whose)?;
+        let what: Vec<Key> = def.by.iter().copied().filter(|key| !is_whose(key)).collect();
+        let second = if matches!(def.shape, Shape::Talkers { .. }) {
+            if !what.iter().all(is_host) || what.len() != 2 {
+                return Err("talkers are grouped by host and role".into());
+            }
+            Second::Host
+        } else {
+            Second::Group(Group::of(&what)?)
+        };
+        let part = |group: &Group, key: Key| group.parts.iter().find(|part| part.key == key).copied();
+        let mut columns = Vec::with_capacity(def.by.len());
+        for key in &def.by {
+            let of_second = match &second {
+                Second::Group(group) => part(group, *key).map(Source::Second),
+                Second::Host => Some(if *key == Key::Host { Source::Host } else { Source::Role }),
+            };
+            columns.extend(part(&first, *key).map(Source::First).or(of_second));
         }
-    }
-
-    /// Whether a bit is set.
-    pub(super) fn bit<const W: usize>(key: &[u64; W], bit: Option<(usize, u32)>) -> bool {
-        bit.is_some_and(|(word, shift)| key[word] >> shift & 1 == 1)
+        Ok(Self { first, second, columns })
     }
 }
 
@@ -150,62 +183,4 @@ fn place(room: &mut Vec<u32>, bits: u32) -> (usize, u32) {
     let shift = room[word];
     room[word] += bits;
     (word, shift)
-}
-
-/// Turns packed keys back into columns.
-#[derive(Debug)]
-pub(super) struct Unpacker {
-    /// For each key with a dictionary: interned number -> code in the rows' own dictionary, 0 = not yet.
-    codes: Vec<Vec<u32>>,
-}
-
-impl Unpacker {
-    pub(super) fn new(layout: &Layout) -> Self {
-        Self { codes: vec![Vec::new(); layout.parts.len()] }
-    }
-
-    /// Appends the key columns of one row.
-    pub(super) fn push<const W: usize>(
-        &mut self,
-        layout: &Layout,
-        names: &Names,
-        key: &[u64; W],
-        rows: &mut RollupRows,
-    ) {
-        for ((part, (_, column)), codes) in layout.parts.iter().zip(&mut rows.keys).zip(&mut self.codes) {
-            let held = part.get(key);
-            let number = held.checked_sub(1);
-            match column {
-                KeyColumn::U8(c) => c.push(number.map(|n| n as u8)),
-                KeyColumn::U16(c) => c.push(number.map(|n| n as u16)),
-                KeyColumn::U32(c) => c.push(number.map(|n| n as u32)),
-                KeyColumn::U64(c) => c.push(number.map(|_| key[part.own_word])),
-                KeyColumn::Ip(c) => c.push(
-                    number.map(|_| Addr(u128::from(key[part.own_word]) << 64 | u128::from(key[part.own_word + 1]))),
-                ),
-                KeyColumn::Text(c) => {
-                    let code = code_of(codes, held, || names.texts.value(held as u32).map(|v| c.add_value(v.clone())));
-                    c.push_code(code);
-                }
-                KeyColumn::Uuid(c) => {
-                    let code = code_of(codes, held, || names.uuids.value(held as u32).map(|v| c.add_value(*v)));
-                    c.push_code(code);
-                }
-            }
-        }
-    }
-}
-
-fn code_of(codes: &mut Vec<u32>, id: u64, add: impl FnOnce() -> Option<u32>) -> u32 {
-    if id == 0 {
-        return 0;
-    }
-    if codes.len() <= id as usize {
-        codes.resize((id as usize + 1).next_power_of_two(), 0);
-    }
-    let code = &mut codes[id as usize];
-    if *code == 0 {
-        *code = add().unwrap_or_default();
-    }
-    *code
 }

@@ -4,11 +4,11 @@
 //! ([`crate::flow::RollupSums`]). After a crash it reads again from where the last emission says, and leaves out what that
 //! emission has: nothing is lost, nothing is counted twice.
 //!
-//! - Bytes and packets are spread over the buckets of a flow's span (`share`) at constant cost: at most three cells a key,
-//!   however long the span (`cells`). `flows` and round trips count in the last bucket.
-//! - A rollup's key is packed into a few words (`layout`, `view`) and numbered (`slots`); names are numbered once a batch
-//!   (`intern`).
-//! - When what is emitted: `schedule`. Emitting drains; a bucket's rows add up.
+//! - Bytes and packets are spread over the buckets of a flow's span (`share`) at constant cost: a few cells a key, however
+//!   long the span (`buckets`). `flows` and round trips count in the last bucket.
+//! - A rollup's key is two numbers, of the combinations of values that two groups of columns have (`layout`, `combos`,
+//!   `groups`); names are numbered once a batch (`view`, `intern`). A bucket holds its sums in a table by key (`table`, `sums`).
+//! - When what is emitted: `schedule`. Emitting drains (`out`); a bucket's rows add up.
 //! - Memory is bounded (`aggregator`): sums are emitted early when it runs short; new keys beyond the bound are booked under
 //!   one `other` row, which keeps direction, role, nas_id and reseller_id.
 //! - `geo` groups by the side that is not the customer's: the source of `in` and `transit`, the destination of `out` and
@@ -16,16 +16,20 @@
 //!   the destination's ([`crate::flow::InternalDestinations`]). `talkers` has its own rules (`talkers`).
 
 mod aggregator;
-mod cells;
+mod buckets;
+mod combos;
 mod config;
 mod counters;
+mod groups;
 mod intern;
 mod layout;
+mod out;
+mod prefetch;
 mod rollup;
 mod runner;
 mod schedule;
 mod share;
-mod slots;
+mod sums;
 mod table;
 mod talkers;
 #[cfg(test)]

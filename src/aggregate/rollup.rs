@@ -1,30 +1,43 @@
 //! The sums of one rollup between two emissions.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::hash::{BuildHasher, Hasher};
 
-use super::cells::{Buckets, Pool};
-use super::layout::{Layout, Unpacker};
-use super::share::{Share, Width};
-use super::table::Table;
-use super::talkers::{self, Cuts};
-use super::view::{Maps, Names, Pass};
+use super::buckets::{Bucket, Buckets, Step};
+use super::combos::REFUSED;
+use super::groups::Groups;
+use super::layout::{Layout, Second};
+use super::out::Out;
+use super::share::{Share, Shares, Width};
+use super::talkers::Talkers;
+use super::view::{Names, Pass};
 use crate::flow::rollup::Shape;
-use crate::flow::{Direction, FlowBatch, Key, Measures, RollupDef, RollupRows};
+use crate::flow::{FlowBatch, Measures, RollupDef};
+
+/// Windows of buckets up to this wide are marked whole; wider ones (a few odd times among many flows) flow by flow.
+const WINDOW_MAX: i64 = 128;
 
 /// Some consecutive rows of a batch.
 pub(super) struct Block<'a> {
     pub(super) batch: &'a FlowBatch,
-    pub(super) maps: &'a Maps,
-    pub(super) rows: Range<u32>,
-    /// Shares for the rollup's width, one a row of `rows`.
-    pub(super) shares: &'a [Share],
+    pub(super) rows: std::ops::Range<u32>,
+    /// What each flow adds, one a row of `rows`.
+    pub(super) amounts: &'a [Measures],
+    /// Shares for the rollup's width.
+    pub(super) shares: &'a Shares,
     pub(super) position: u64,
     pub(super) now_ms: i64,
     /// Whether there is room for new keys.
     pub(super) admit: bool,
     /// While reading again after a crash: what was emitted then.
     pub(super) emitted: Option<&'a Emitted>,
+}
+
+impl Block<'_> {
+    /// Whether a bucket holds this block's shares already, in a row emitted before a crash.
+    pub(super) fn is_emitted(&self, bucket: i64) -> bool {
+        self.emitted.is_some_and(|emitted| emitted.contains(self.position, bucket))
+    }
 }
 
 /// What had been emitted of one rollup before a crash.
@@ -37,213 +50,240 @@ pub(super) struct Emitted {
 
 impl Emitted {
     /// Whether the shares of a position in a bucket are in a row already.
-    pub(super) fn contains(&self, position: u64, bucket: i64) -> bool {
+    fn contains(&self, position: u64, bucket: i64) -> bool {
         position <= self.open.get(&bucket).copied().unwrap_or(self.upto)
     }
 }
 
-/// Rows that one entry of an emission holds; the log refuses entries of more than 2^20.
-const ENTRY_ROWS: usize = 1 << 19;
+/// Hashes keys.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KeyHash(foldhash::fast::RandomState);
 
-/// Rows on their way out.
-#[derive(Debug)]
-pub(super) struct Out {
-    /// Entries that are full.
-    full: Vec<RollupRows>,
-    rows: RollupRows,
-    empty: RollupRows,
-    unpacker: Unpacker,
-}
-
-impl Out {
-    fn new(def: &RollupDef, layout: &Layout) -> Option<Self> {
-        let empty = RollupRows::new(def)?;
-        Some(Self { full: Vec::new(), rows: empty.clone(), empty, unpacker: Unpacker::new(layout) })
-    }
-
-    /// Rows held.
-    pub(super) fn len(&self) -> usize {
-        self.full.iter().map(RollupRows::len).sum::<usize>() + self.rows.len()
-    }
-
-    /// The entry that is being filled.
-    pub(super) fn last(&self) -> &RollupRows {
-        &self.rows
-    }
-
-    /// Every entry.
-    pub(super) fn into_entries(self) -> impl Iterator<Item = RollupRows> {
-        self.full.into_iter().chain([self.rows]).filter(|rows| !rows.is_empty())
-    }
-
-    fn push<const W: usize>(&mut self, layout: &Layout, names: &Names, key: &[u64; W], start: i64, row: &Row) {
-        if self.rows.len() == ENTRY_ROWS {
-            self.full.push(std::mem::replace(&mut self.rows, self.empty.clone()));
-            self.unpacker = Unpacker::new(layout);
-        }
-        self.unpacker.push(layout, names, key, &mut self.rows);
-        self.rows.push_measures(start, &row.measures);
-        self.rows.cut_bytes.extend(row.cut_bytes);
+impl KeyHash {
+    /// Seeded at random: hosts can be chosen by an attacker.
+    #[inline]
+    pub(super) fn of(&self, key: u64) -> u64 {
+        let mut hasher = self.0.build_hasher();
+        hasher.write_u64(key);
+        hasher.finish()
     }
 }
 
-/// Sums of a row; `cut_bytes` for `talkers` only.
-struct Row {
-    measures: Measures,
-    cut_bytes: Option<u64>,
+/// A key of two numbers; the first is never 0, and so the key.
+#[inline]
+pub(super) fn key_of(first: u32, second: u32) -> u64 {
+    u64::from(first) << 32 | u64::from(second)
 }
 
-/// One rollup, whatever the size of its key.
-pub(super) trait State: Send {
+/// The two numbers of a key.
+#[inline]
+pub(super) fn numbers_of(key: u64) -> (u32, u32) {
+    ((key >> 32) as u32, key as u32)
+}
+
+/// The second part of the key.
+enum Kind {
+    /// Index of its group, and how the flows are gone through.
+    Plain {
+        second: usize,
+        passes: Vec<Pass>,
+    },
+    Talkers(Talkers),
+}
+
+/// See the module's documentation.
+pub(super) struct Rollup {
+    pub(super) def: RollupDef,
+    pub(super) layout: Layout,
+    pub(super) buckets: Buckets,
+    pub(super) hash: KeyHash,
+    /// Index of the first group.
+    pub(super) first: usize,
+    kind: Kind,
+    keys: Vec<u64>,
+    hashes: Vec<u64>,
+}
+
+impl Rollup {
+    /// The state of a definition.
+    ///
+    /// # Errors
+    /// As [`Layout::of`].
+    pub(super) fn new(def: &RollupDef, groups: &mut Groups) -> Result<Self, String> {
+        let layout = Layout::of(def)?;
+        let twice = def.shape == Shape::PerSubscriber;
+        let first = groups.share(&layout.first, twice);
+        let kind = match (&layout.second, def.shape) {
+            (Second::Group(group), _) => {
+                let mut passes = vec![Pass::Src];
+                if group.has_side() {
+                    passes.push(Pass::Dst);
+                } else if twice {
+                    passes.push(Pass::InternalIn);
+                }
+                Kind::Plain { second: groups.share(group, twice), passes }
+            }
+            (Second::Host, Shape::Talkers { others }) => Kind::Talkers(Talkers::new(others)),
+            (Second::Host, _) => return Err("only talkers are grouped so".into()),
+        };
+        let (buckets, hash) = (Buckets::default(), KeyHash::default());
+        Ok(Self { def: def.clone(), layout, buckets, hash, first, kind, keys: Vec::new(), hashes: Vec::new() })
+    }
+
     /// Books some rows. Gives how many shares found no room for their key.
-    fn add(&mut self, block: &Block<'_>, pool: &mut Pool) -> u64;
-    /// Moves the first bucket into rows. Gives its number.
-    fn drain_first(&mut self, names: &Names, pool: &mut Pool, out: &mut Out) -> Option<i64>;
-    /// Forgets keys that nothing is pending for, where it pays.
-    fn tidy(&mut self, pool: &mut Pool);
-    fn buckets(&self) -> &Buckets;
-    /// Bytes held, without pages.
-    fn used_bytes(&self) -> usize;
-    fn keys(&self) -> usize;
-    fn new_out(&self) -> Option<Out>;
-}
-
-/// See [`State`]. `W` is the number of words of its key.
-pub(super) struct Rollup<const W: usize> {
-    def: RollupDef,
-    layout: Layout,
-    width: Width,
-    passes: Vec<Pass>,
-    /// One table; `talkers` has a second one for hosts that are no customers, marked alike.
-    tables: Vec<Table<W>>,
-    cuts: Cuts<W>,
-    rows: Vec<u32>,
-}
-
-/// The state of a definition.
-pub(super) fn state(def: &RollupDef) -> Result<Box<dyn State>, String> {
-    let layout = Layout::of(def)?;
-    Ok(match layout.words {
-        0..=2 => Box::new(Rollup::<2>::new(def, layout)),
-        3 => Box::new(Rollup::<3>::new(def, layout)),
-        _ => Box::new(Rollup::<{ super::layout::WORDS_MAX }>::new(def, layout)),
-    })
-}
-
-impl<const W: usize> Rollup<W> {
-    fn new(def: &RollupDef, layout: Layout) -> Self {
-        let mut passes = vec![Pass::Src];
-        if def.by.contains(&Key::Host) {
-            passes.push(Pass::Dst);
-        } else if def.shape == Shape::PerSubscriber {
-            passes.push(Pass::InternalIn);
-        }
-        let tables = (0..if def.has_cut_bytes() { 2 } else { 1 }).map(|_| Table::default()).collect();
-        Self {
-            def: def.clone(),
-            layout,
-            width: Width::new(def.bucket_ms),
-            passes,
-            tables,
-            cuts: Cuts::default(),
-            rows: Vec::new(),
-        }
-    }
-
-    /// The rows of a block that a pass books into a table.
-    fn choose_rows(&mut self, block: &Block<'_>, pass: Pass, table: usize) {
-        let direction = |row: &u32| block.batch.direction.value_or_default(*row as usize);
-        let rows = block.rows.clone();
-        self.rows.clear();
-        if pass == Pass::InternalIn {
-            self.rows.extend(rows.filter(|row| direction(row) == Direction::Internal as u8));
-        } else if self.tables.len() == 1 {
-            self.rows.extend(rows);
-        } else {
-            self.rows.extend(rows.filter(|row| pass.host_is_customer(direction(row)) == (table == 0)));
-        }
-    }
-
-    /// `talkers`: folds all but the heaviest hosts that are no customers into their `rest` rows.
-    fn fold_others(&mut self, pool: &mut Pool) {
-        let Some(others) = self.tables.get_mut(1).filter(|t| t.slots.len() > talkers::OTHERS_HELD_MAX) else { return };
-        let fold = talkers::choose_fold(&self.layout, &mut others.slots, &others.buckets, pool);
-        if let Some(fold) = fold {
-            for (number, rest, cut) in fold.cuts {
-                *self.cuts.entry((number, rest)).or_default() += cut;
+    pub(super) fn add(&mut self, block: &Block<'_>, groups: &mut Groups, names: &mut Names) -> u64 {
+        mark(&mut self.buckets, block);
+        let (second, passes) = match &mut self.kind {
+            Kind::Plain { second, passes } => (*second, passes),
+            Kind::Talkers(talkers) => {
+                return talkers.add(block, groups.of(self.first, Pass::Src), names, &mut self.buckets, &self.hash);
             }
-            others.remap(pool, &fold.kept, &fold.target);
-        }
-    }
-}
-
-impl<const W: usize> State for Rollup<W> {
-    fn add(&mut self, block: &Block<'_>, pool: &mut Pool) -> u64 {
+        };
         let mut refused = 0;
-        for at in 0..self.tables.len() {
-            self.tables[at].mark(block);
-            for index in 0..self.passes.len() {
-                let pass = self.passes[index];
-                self.choose_rows(block, pass, at);
-                refused += self.tables[at].add(&self.layout, block, pass, &self.rows, pool);
+        for pass in passes.clone() {
+            self.keys.clear();
+            let numbers = groups.of(self.first, pass).iter().zip(groups.of(second, pass));
+            self.keys.extend(numbers.map(|(first, second)| key_of(*first, *second)));
+            let internal = std::mem::take(&mut groups.internal_rows);
+            let rows = (pass == Pass::InternalIn).then_some(&internal[..]);
+            if block.admit && block.emitted.is_none() {
+                self.book_all(block, rows);
+            } else {
+                refused += self.book_carefully(block, rows, (self.first, second), groups);
             }
+            groups.internal_rows = internal;
         }
-        self.fold_others(pool);
         refused
     }
 
-    fn drain_first(&mut self, names: &Names, pool: &mut Pool, out: &mut Out) -> Option<i64> {
-        let mut number = None;
-        let mut cells = Vec::new();
-        for table in &mut self.tables {
-            let (first, sums) = table.take_first(pool)?;
-            number = Some(first);
-            cells.extend(sums.into_iter().map(|(slot, measures)| (*table.slots.key(slot), measures)));
+    /// Books all packed keys, in steps each of which has the next one's memory fetched.
+    fn book_all(&mut self, block: &Block<'_>, rows: Option<&[u32]>) {
+        let Self { keys, hashes, buckets, hash, .. } = self;
+        let at = |index: usize| rows.map_or(index, |rows| (rows[index] - block.rows.start) as usize);
+        hashes.clear();
+        for (index, key) in keys.iter().enumerate() {
+            let key_hash = hash.of(*key);
+            hashes.push(key_hash);
+            let (last, split) = block.shares.of(at(index));
+            buckets.prefetch(last, split, key_hash);
         }
-        let number = number?;
-        let start = number.saturating_mul(self.width.ms());
-        let mut push = |key: &[u64; W], measures: Measures, cut_bytes: Option<u64>| {
-            out.push(&self.layout, names, key, start, &Row { measures, cut_bytes });
-        };
-        match self.def.shape {
-            Shape::Talkers { others } => {
-                let split = talkers::split(&self.layout, others, number, cells, &mut self.cuts);
-                for (key, measures) in split.hosts {
-                    push(&key, measures, Some(0));
-                }
-                for (key, (measures, cut_bytes)) in split.rests {
-                    push(&key, measures, Some(cut_bytes));
-                }
-            }
-            Shape::Plain | Shape::PerSubscriber => {
-                for (key, measures) in cells {
-                    push(&key, measures, None);
-                }
+        let hash_of = |key| hash.of(key);
+        for (index, (key, key_hash)) in keys.iter().zip(hashes.iter()).enumerate() {
+            let row = at(index);
+            let (last, split) = block.shares.of(row);
+            match split {
+                None => buckets.marked(last).sums.add(*key_hash, *key, &block.amounts[row], hash_of),
+                Some(share) => book_split(buckets, share, &block.amounts[row], (*key_hash, *key), hash_of),
             }
         }
-        Some(number)
     }
 
-    fn tidy(&mut self, pool: &mut Pool) {
-        self.tables.iter_mut().for_each(|table| table.tidy(pool));
-        if self.tables[0].buckets.is_empty() {
-            self.cuts.clear();
+    /// Books bucket by bucket: without new keys when there is no room, without what was emitted before a crash.
+    fn book_carefully(
+        &mut self,
+        block: &Block<'_>,
+        rows: Option<&[u32]>,
+        (first, second): (usize, usize),
+        groups: &mut Groups,
+    ) -> u64 {
+        let mut refused = 0;
+        for index in 0..self.keys.len() {
+            let row = rows.map_or(index, |rows| (rows[index] - block.rows.start) as usize);
+            let (one, two) = numbers_of(self.keys[index]);
+            let key = key_of(one & !REFUSED, two & !REFUSED);
+            let has_room = (one | two) & REFUSED == 0;
+            let key_hash = self.hash.of(key);
+            let hash_of = |key| self.hash.of(key);
+            block.shares.each(row, &block.amounts[row], |number, amount| {
+                if block.is_emitted(number) {
+                    return;
+                }
+                let sums = &mut self.buckets.marked(number).sums;
+                if has_room && block.admit {
+                    sums.add(key_hash, key, amount, hash_of);
+                } else if !(has_room && sums.add_known(key_hash, key, amount)) {
+                    refused += 1;
+                    let other = key_of(groups.other(first, one & !REFUSED), groups.other(second, two & !REFUSED));
+                    sums.add(hash_of(other), other, amount, hash_of);
+                }
+            });
         }
+        refused
     }
 
-    fn buckets(&self) -> &Buckets {
-        &self.tables[0].buckets
+    /// Moves a bucket into rows. Settle before. False when there is no such bucket.
+    pub(super) fn drain(&mut self, number: i64, names: &Names, groups: &Groups, out: &mut Out) -> bool {
+        let Some(bucket) = self.buckets.take(number) else { return false };
+        let start = number.saturating_mul(self.def.bucket_ms);
+        match &self.kind {
+            Kind::Plain { second, .. } => {
+                for (key, measures) in bucket.sums.iter().filter(|(_, measures)| *measures != Measures::default()) {
+                    let (one, two) = numbers_of(key);
+                    out.push(names, groups.words(self.first, one), groups.words(*second, two), start, &measures);
+                }
+            }
+            Kind::Talkers(talkers) => talkers.drain(bucket, names, |owner| groups.words(self.first, owner), start, out),
+        }
+        true
     }
 
-    fn used_bytes(&self) -> usize {
-        self.tables.iter().map(Table::used_bytes).sum()
+    /// Turns steps into sums.
+    pub(super) fn settle(&mut self) {
+        self.buckets.settle(|key| self.hash.of(key));
     }
 
-    fn keys(&self) -> usize {
-        self.tables.iter().map(|table| table.slots.len()).sum()
-    }
-
-    fn new_out(&self) -> Option<Out> {
+    /// Rows on their way out.
+    pub(super) fn new_out(&self) -> Option<Out> {
         Out::new(&self.def, &self.layout)
+    }
+
+    /// Width of a bucket.
+    pub(super) fn width(&self) -> Width {
+        Width::new(self.def.bucket_ms)
+    }
+}
+
+/// Books a flow that spans several buckets.
+#[inline]
+fn book_split(
+    buckets: &mut Buckets,
+    share: &Share,
+    amount: &Measures,
+    (hash, key): (u64, u64),
+    hash_of: impl Fn(u64) -> u64 + Copy,
+) {
+    let (first, last) = (share.first(), share.last);
+    let mut add = |number: i64, more: &Measures| {
+        // Small flows of long spans have nothing in most buckets.
+        if more.bytes != 0 || more.packets != 0 || more.flows != 0 {
+            let bucket: &mut Bucket = buckets.marked(number);
+            bucket.sums.add(hash, key, more, hash_of);
+        }
+    };
+    add(last, &Measures { bytes: share.rest_bytes, packets: share.rest_packets, ..*amount });
+    let part = |bytes, packets| Measures { bytes, packets, ..Measures::default() };
+    add(first, &part(share.first_bytes, share.first_packets));
+    let middle = part(share.middle_bytes, share.middle_packets);
+    if !share.has_steps() {
+        (first + 1..last).for_each(|number| add(number, &middle));
+    } else if middle != Measures::default() {
+        let step = Step { bytes: middle.bytes, packets: middle.packets };
+        buckets.step((first + 1, last), (hash, key), step, hash_of);
+    }
+}
+
+/// Marks every bucket that the block's flows cover, before anything is booked.
+fn mark(buckets: &mut Buckets, block: &Block<'_>) {
+    let (first, last) = block.shares.window();
+    if last.saturating_sub(first) < WINDOW_MAX && block.emitted.is_none() {
+        return (first..=last).for_each(|number| buckets.mark(number, block.position, block.now_ms));
+    }
+    for row in 0..block.amounts.len() {
+        let (last, split) = block.shares.of(row);
+        for number in split.map_or(last, Share::first)..=last {
+            if !block.is_emitted(number) {
+                buckets.mark(number, block.position, block.now_ms);
+            }
+        }
     }
 }

@@ -1,52 +1,88 @@
-//! When sums are emitted, by the wall clock.
+//! When sums are emitted, by the wall clock. What sinks pay for is the number of rows, so a bucket is emitted seldom:
 //!
-//! Each minute, 30 s after it ended, every bucket that has ended by then is emitted with what it got since: for a bucket of
-//! one minute its first rows 30 s after its end, later shares as further partials. Every 5 minutes the buckets of wide
-//! rollups are emitted that are open still. Buckets that wait longer (flows from the future) are emitted by age. Flows from
-//! the past, as from a replayed capture, are in buckets that have ended, so they appear within a minute.
+//! - once 30 s after its end, looked at each minute;
+//! - with the shares that came later, every 5 minutes. Flows from the past, as from a replayed capture, are in buckets that
+//!   have ended, so they appear then;
+//! - while it is open, when it is wider than 5 minutes: every 24th of its width, but not more often than every 5 minutes.
+//!
+//! Buckets of narrow rollups that wait longer (flows from the future) are emitted by age. Before its time everything is
+//! emitted after very many flows, and what holds most memory when memory is short. Whoever asks the API has open sums
+//! emitted at once.
 
-use super::cells::Buckets;
 use crate::flow::time::{MINUTE_MS, SECOND_MS};
 
 /// How long after a bucket's end its first rows are emitted.
 const DELAY_MS: i64 = 30 * SECOND_MS;
-/// How often late shares are emitted.
-const LATE_EVERY_MS: i64 = MINUTE_MS;
-/// How often open buckets are emitted; rollups with wider buckets have them emitted while open.
-const OPEN_EVERY_MS: i64 = 5 * MINUTE_MS;
-/// Longest time that sums wait: what has to be read again after a crash. Only buckets in the future wait so long.
+/// How often it is looked whether a bucket has ended.
+const TICK_MS: i64 = MINUTE_MS;
+/// How often late shares are emitted. Each emission has a row for nearly every key of a bucket, and exporters that report
+/// long flows at their end add to the last 15 minutes all the time: each minute, these were 16 rows a key instead of 4.
+const LATE_EVERY_MS: i64 = 5 * MINUTE_MS;
+/// Least pause between two emissions of an open bucket; rollups with wider buckets have them emitted while open.
+const OPEN_EVERY_MIN_MS: i64 = 5 * MINUTE_MS;
+/// Parts of a bucket's width after which it is emitted while open: 12 rows a key and hour, 24 a key and day.
+const OPEN_PARTS: i64 = 24;
+/// Longest time that sums of narrow rollups wait. Only buckets in the future wait so long.
 const WAIT_MAX_MS: i64 = 10 * MINUTE_MS;
-/// Flows after which everything is emitted: bounds what has to be read again after a crash at high rates, and keeps the
-/// 32-bit flow counts of cells far from their end.
-const FLOWS_MAX: u64 = 1 << 28;
+/// Flows after which everything is emitted: bounds what has to be read again after a crash (seconds), and what of the log
+/// is kept for it (1 to 2 GiB).
+const FLOWS_MAX: u64 = 1 << 25;
 /// Flows between two emissions for lack of memory; new keys beyond the bound go to `other` rows meanwhile. What memory
 /// holds is about as many keys, so even a flood of made-up keys gives few rows a flow.
 const EARLY_FLOWS_MIN: u64 = 1 << 18;
-/// Part of the memory from which wide rollups are emitted early: a row frees a key there.
-const PRESSED_PERCENT: usize = 70;
+/// Part of the memory from which the wide rollup that holds most is emitted early: a row frees a key there.
+const PRESSED_PERCENT: usize = 75;
 /// Part of the memory from which everything is.
-const HARD_PRESSED_PERCENT: usize = 85;
+const HARD_PRESSED_PERCENT: usize = 88;
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     Nothing,
-    /// Ended buckets, and those of wide rollups that are open too when it says so.
-    Late {
-        open_as_well: bool,
-    },
-    /// Buckets of wide rollups, for lack of memory.
-    Wide,
+    /// What [`Tick::is_due`] says.
+    Tick(Tick),
+    /// The wide rollup that holds most, for lack of memory.
+    Heaviest,
     /// Everything, for lack of memory or after very many flows.
     Everything,
+}
+
+/// A time at which buckets are looked at. Both times are [`DELAY_MS`] behind the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tick {
+    before: i64,
+    now: i64,
+}
+
+impl Tick {
+    fn crosses(&self, every_ms: i64) -> bool {
+        self.before.div_euclid(every_ms) != self.now.div_euclid(every_ms)
+    }
+
+    /// Whether a bucket is due, by its number and the clock when it got its first share.
+    pub(super) fn is_due(&self, bucket_ms: i64, number: i64, first_ms: i64) -> bool {
+        let end = number.saturating_add(1).saturating_mul(bucket_ms);
+        if end <= self.now {
+            return end > self.before || self.crosses(LATE_EVERY_MS);
+        }
+        if is_wide(bucket_ms) {
+            return self.crosses(OPEN_EVERY_MIN_MS.max(bucket_ms / OPEN_PARTS));
+        }
+        (self.now + DELAY_MS - first_ms).abs() >= WAIT_MAX_MS
+    }
+}
+
+/// Whether a rollup's buckets are emitted while they are open.
+pub(super) fn is_wide(bucket_ms: i64) -> bool {
+    bucket_ms > OPEN_EVERY_MIN_MS
 }
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    /// Number of the last minute and five minutes seen.
-    ticks: Option<(i64, i64)>,
-    /// Flows since all wide rollups were emitted, and since everything was emitted early.
+    /// Time of the last tick.
+    ticked: Option<i64>,
+    /// Flows since the last emission for lack of memory, and since everything was emitted.
     flows: u64,
     flows_all: u64,
 }
@@ -60,45 +96,21 @@ impl Schedule {
 
     /// What has become due since the last call.
     pub(super) fn due(&mut self, now_ms: i64, held_bytes: usize, bytes_max: usize) -> Due {
-        let delayed = now_ms.saturating_sub(DELAY_MS);
-        let now = (delayed.div_euclid(LATE_EVERY_MS), delayed.div_euclid(OPEN_EVERY_MS));
-        let (late, open) = self.ticks.replace(now).unwrap_or(now);
-        let pressed = |percent: usize| held_bytes > bytes_max / 100 * percent;
-        if self.flows_all >= FLOWS_MAX || (self.flows_all >= EARLY_FLOWS_MIN && pressed(HARD_PRESSED_PERCENT)) {
+        let now = now_ms.saturating_sub(DELAY_MS);
+        let tick = Tick { before: *self.ticked.get_or_insert(now), now };
+        let pressed = |percent: usize| self.flows >= EARLY_FLOWS_MIN && held_bytes > bytes_max / 100 * percent;
+        if self.flows_all >= FLOWS_MAX || pressed(HARD_PRESSED_PERCENT) {
             (self.flows, self.flows_all) = (0, 0);
             return Due::Everything;
         }
-        if open != now.1 {
-            self.flows = 0;
+        if tick.crosses(TICK_MS) {
+            self.ticked = Some(now);
+            return Due::Tick(tick);
         }
-        if late != now.0 {
-            return Due::Late { open_as_well: open != now.1 };
-        }
-        if self.flows >= EARLY_FLOWS_MIN && pressed(PRESSED_PERCENT) {
+        if pressed(PRESSED_PERCENT) {
             self.flows = 0;
-            return Due::Wide;
+            return Due::Heaviest;
         }
         Due::Nothing
-    }
-
-    /// Whether a rollup's buckets are emitted while they are open.
-    pub(super) fn is_wide(bucket_ms: i64) -> bool {
-        bucket_ms > OPEN_EVERY_MS
-    }
-
-    /// Up to which bucket a rollup is emitted when late shares are due.
-    pub(super) fn drain_through(
-        &self,
-        now_ms: i64,
-        bucket_ms: i64,
-        open_as_well: bool,
-        buckets: &Buckets,
-    ) -> Option<i64> {
-        if open_as_well && Self::is_wide(bucket_ms) {
-            return Some(i64::MAX);
-        }
-        let ended = now_ms.saturating_sub(DELAY_MS).div_euclid(bucket_ms) - 1;
-        let aged = buckets.iter().filter(|(_, bucket)| (now_ms - bucket.first_ms).abs() >= WAIT_MAX_MS);
-        Some(aged.map(|(number, _)| number).fold(ended, i64::max))
     }
 }

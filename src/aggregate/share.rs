@@ -6,12 +6,17 @@
 //! integer shares of the others leave. A flow that ends exactly on a boundary has no overlap with its last bucket and
 //! leaves only that remainder (and its count) there.
 
+use crate::flow::Measures;
+
 /// Times that the fast path of [`Width::bucket_of`] divides exactly: below 2^43 ms (year 2248).
 const FAST_TIME_MS: u64 = 1 << 43;
 /// Values below this, times an overlap below [`FAST_SPAN_MS`], stay below 2^53, where an f64 quotient has the right floor.
 const FAST_VALUE: u64 = 1 << 31;
 /// See [`FAST_VALUE`]. The quotient's distance from the next integer is at least 1 / span, more than f64 rounds.
 const FAST_SPAN_MS: u64 = 1 << 22;
+
+/// Buckets between a span's first and last that are booked one by one; more are booked as steps.
+const MIDDLES_MAX: u32 = 3;
 
 /// Width of a rollup's buckets.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +109,12 @@ impl Share {
         self.last - i64::from(self.before)
     }
 
+    /// Whether the buckets between its first and last are too many to be booked one by one.
+    #[inline]
+    pub(super) fn has_steps(&self) -> bool {
+        self.before > MIDDLES_MAX + 1
+    }
+
     /// Bytes and packets of one of its buckets.
     pub(crate) fn at(&self, bucket: i64) -> (u64, u64) {
         if bucket == self.last {
@@ -113,6 +124,81 @@ impl Share {
         } else {
             (self.middle_bytes, self.middle_packets)
         }
+    }
+}
+
+/// Shares of a block's flows in the buckets of one width.
+#[derive(Debug)]
+pub(super) struct Shares {
+    width: Width,
+    /// Bucket that contains each flow's end, and which of `splits` it is, counted from 1; 0 = whole in that bucket.
+    flows: Vec<(i64, u32)>,
+    /// Flows that reach into more buckets than one: few.
+    splits: Vec<Share>,
+    /// First and last bucket of all.
+    window: (i64, i64),
+}
+
+impl Shares {
+    pub(super) fn new(width: Width) -> Self {
+        Self { width, flows: Vec::new(), splits: Vec::new(), window: (0, 0) }
+    }
+
+    pub(super) fn width(&self) -> Width {
+        self.width
+    }
+
+    /// Computes the shares of flows given as (start, end, sums).
+    pub(super) fn fill<'a>(&mut self, span_max_ms: i64, flows: impl Iterator<Item = (i64, i64, &'a Measures)>) {
+        self.flows.clear();
+        self.splits.clear();
+        let (mut first, mut last) = (i64::MAX, i64::MIN);
+        // Most flows lie wholly in the bucket of the one before.
+        let (mut number, mut begun, mut until) = (0, 0, 0);
+        for (start, end, amount) in flows {
+            if start >= begun && end >= begun && end < until {
+                self.flows.push((number, 0));
+                continue;
+            }
+            let share = Share::of(self.width, start, end, span_max_ms, amount.bytes, amount.packets);
+            number = share.last;
+            begun = number.saturating_mul(self.width.ms);
+            until = begun.saturating_add(self.width.ms);
+            (first, last) = (first.min(share.first()), last.max(number));
+            if share.before > 0 {
+                self.splits.push(share);
+                self.flows.push((number, self.splits.len() as u32));
+            } else {
+                self.flows.push((number, 0));
+            }
+        }
+        self.window = if first <= last { (first, last) } else { (0, -1) };
+    }
+
+    /// First and last bucket of all.
+    pub(super) fn window(&self) -> (i64, i64) {
+        self.window
+    }
+
+    /// Number of the bucket that contains a flow's end, and its shares when there are more buckets.
+    #[inline]
+    pub(super) fn of(&self, flow: usize) -> (i64, Option<&Share>) {
+        let (last, split) = self.flows[flow];
+        (last, (split > 0).then(|| &self.splits[split as usize - 1]))
+    }
+
+    /// Gives what a flow adds to each of its buckets; buckets that get nothing are left out.
+    #[inline]
+    pub(super) fn each(&self, flow: usize, amount: &Measures, mut add: impl FnMut(i64, &Measures)) {
+        let (last, split) = self.of(flow);
+        let Some(share) = split else { return add(last, amount) };
+        for number in share.first()..last {
+            let (bytes, packets) = share.at(number);
+            if bytes != 0 || packets != 0 {
+                add(number, &Measures { bytes, packets, ..Measures::default() });
+            }
+        }
+        add(last, &Measures { bytes: share.rest_bytes, packets: share.rest_packets, ..*amount });
     }
 }
 

@@ -1,231 +1,258 @@
-//! Keys and their sums: the slots and buckets of one rollup, or of a part of it.
+//! An open-addressing hash table from a key of 64 bits to a small cell, entries inline: a look-up touches one cache line.
+//!
+//! Entries stand in the order of their hashes (linear probing from `hash * capacity`), so growing and emptying read memory
+//! in sequence. A big table is split into shards by the hash's upper bits, each of which grows on its own: growing never
+//! holds twice the memory. Key 0 means an empty entry. Whoever calls gives the hash, made once for all tables it is used in.
 
-use super::cells::{Buckets, Pool};
-use super::layout::Layout;
-use super::rollup::{Block, Emitted};
-use super::share::Share;
-use super::slots::Slots;
-use super::view::{Pass, pack};
-use crate::flow::Measures;
+use super::prefetch::prefetch;
 
-/// Windows of buckets up to this wide are marked whole; wider ones (a few odd times among many flows) flow by flow.
-const WINDOW_MAX: i64 = 128;
-/// Keys that are forgotten only together with as many live ones.
-const DEAD_KEYS_MIN: usize = 4096;
+/// Upper bits of the hash that choose the shard of a big table.
+const SHARD_BITS: u32 = 6;
+/// Entries with which a table is split into shards.
+const SPLIT_AT: usize = 4096;
+/// Entries a shard begins with.
+const CAPACITY_MIN: usize = 8;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry<C> {
+    key: u64,
+    cell: C,
+}
+
+#[derive(Debug)]
+struct Shard<C> {
+    entries: Vec<Entry<C>>,
+    used: usize,
+}
+
+impl<C> Default for Shard<C> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), used: 0 }
+    }
+}
 
 /// See the module's documentation.
-pub(super) struct Table<const W: usize> {
-    pub(super) slots: Slots<W>,
-    pub(super) buckets: Buckets,
-    keys: Vec<[u64; W]>,
-    hashes: Vec<u32>,
-    /// Slots of the packed keys.
-    found: Vec<u32>,
+#[derive(Debug)]
+pub(super) struct Table<C> {
+    /// None, one, or 2^[`SHARD_BITS`].
+    shards: Vec<Shard<C>>,
+    len: usize,
+    capacity: usize,
 }
 
-impl<const W: usize> Default for Table<W> {
+impl<C> Default for Table<C> {
     fn default() -> Self {
-        Self {
-            slots: Slots::default(),
-            buckets: Buckets::default(),
-            keys: Vec::new(),
-            hashes: Vec::new(),
-            found: Vec::new(),
+        Self { shards: Vec::new(), len: 0, capacity: 0 }
+    }
+}
+
+impl<C: Copy + Default> Shard<C> {
+    /// Where a hash belongs.
+    #[inline]
+    fn place(&self, hash: u64) -> usize {
+        let bits = (hash << SHARD_BITS) >> 32;
+        ((bits * self.entries.len() as u64) >> 32) as usize
+    }
+
+    /// The index of a key's entry, or of the empty one where it belongs. There is always one that is empty.
+    #[inline]
+    fn find(&self, hash: u64, key: u64) -> usize {
+        let mut at = self.place(hash);
+        loop {
+            let held = self.entries[at].key;
+            if held == key || held == 0 {
+                return at;
+            }
+            at += 1;
+            if at == self.entries.len() {
+                at = 0;
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        (self.used + 1) * 4 > self.entries.len() * 3
+    }
+
+    /// Makes room for `more` entries.
+    #[cold]
+    fn grow(&mut self, more: usize, hash_of: &impl Fn(u64) -> u64) {
+        let wanted = ((self.used + more) * 4 / 3 + 1).max(self.entries.len() + self.entries.len() / 2);
+        let grown = vec![Entry::default(); wanted.max(CAPACITY_MIN)];
+        for entry in std::mem::replace(&mut self.entries, grown).into_iter().filter(|entry| entry.key != 0) {
+            let at = self.find(hash_of(entry.key), entry.key);
+            self.entries[at] = entry;
         }
     }
 }
 
-impl<const W: usize> Table<W> {
-    /// Books some rows of a marked block. Gives how many found no room for their key.
-    pub(super) fn add(&mut self, layout: &Layout, block: &Block<'_>, pass: Pass, rows: &[u32], pool: &mut Pool) -> u64 {
-        let mut refused = 0;
-        pack(layout, block.batch, block.maps, pass, rows, &mut self.keys);
-        self.find_slots(layout, block, rows, pool, &mut refused);
-        for (index, row) in rows.iter().enumerate() {
-            self.book(pool, block, *row, self.found[index]);
-        }
-        refused
+impl<C: Copy + Default> Table<C> {
+    /// Entries held.
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 
-    /// Bytes held, without pages.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes held.
     pub(super) fn used_bytes(&self) -> usize {
-        self.slots.used_bytes() + self.buckets.used_bytes()
+        self.capacity * size_of::<Entry<C>>() + self.shards.len() * size_of::<Shard<C>>()
     }
 
-    /// Marks every bucket that the block's flows cover, before anything is booked.
-    pub(super) fn mark(&mut self, block: &Block<'_>) {
-        let first = block.shares.iter().map(Share::first).min().unwrap_or_default();
-        let last = block.shares.iter().map(|share| share.last).max().unwrap_or_default();
-        if last - first < WINDOW_MAX && block.emitted.is_none() {
-            for number in first..=last {
-                self.buckets.mark(number, block.position, block.now_ms);
-            }
-            return;
-        }
-        for share in block.shares {
-            for number in share.first()..=share.last {
-                if block.emitted.is_none_or(|emitted| !emitted.contains(block.position, number)) {
-                    self.buckets.mark(number, block.position, block.now_ms);
-                }
-            }
+    #[inline]
+    fn shard_of(&self, hash: u64) -> usize {
+        if self.shards.len() > 1 { (hash >> (u64::BITS - SHARD_BITS)) as usize } else { 0 }
+    }
+
+    /// Has a key's entry fetched into the cache.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        if let Some(shard) = self.shards.get(self.shard_of(hash))
+            && let Some(entry) = shard.entries.get(shard.place(hash))
+        {
+            prefetch(entry);
         }
     }
 
-    /// The slot of a key, or of the row for what finds no room.
-    fn slot(&mut self, layout: &Layout, index: usize, admit: bool, refused: &mut u64) -> u32 {
-        let key = self.keys[index];
-        if let Some(slot) = self.slots.resolve(self.hashes[index], &key, admit) {
-            return slot;
-        }
-        *refused += 1;
-        let other = layout.other(&key);
-        // Their number is bounded by the platform's own tables (access servers, resellers).
-        self.slots.resolve(self.slots.hash(&other), &other, true).unwrap_or_default()
+    /// The cell of a key that is there.
+    #[inline]
+    pub(super) fn get(&mut self, hash: u64, key: u64) -> Option<&mut C> {
+        let shard = self.shard_of(hash);
+        let shard = self.shards.get_mut(shard).filter(|shard| shard.used > 0)?;
+        let at = shard.find(hash, key);
+        (shard.entries[at].key == key).then(|| &mut shard.entries[at].cell)
     }
 
-    /// Finds the slots of all packed keys, in steps each of which has the next one's memory fetched.
-    fn find_slots(&mut self, layout: &Layout, block: &Block<'_>, rows: &[u32], pool: &Pool, refused: &mut u64) {
-        self.hashes.clear();
-        self.hashes.extend(self.keys.iter().map(|key| {
-            let hash = self.slots.hash(key);
-            self.slots.prefetch_index(hash);
-            hash
-        }));
-        self.hashes.iter().for_each(|hash| self.slots.prefetch_key(*hash));
-        self.found.clear();
-        for (index, row) in rows.iter().enumerate() {
-            let slot = self.slot(layout, index, block.admit, refused);
-            self.found.push(slot);
-            let share = &block.shares[(row - block.rows.start) as usize];
-            if block.emitted.is_none() {
-                self.buckets.marked(share.last).prefetch(pool, slot);
-                if share.before > 0 {
-                    self.buckets.marked(share.first()).prefetch(pool, slot);
-                }
-                if share.before > 1 {
-                    self.buckets.marked(share.first() + 1).prefetch(pool, slot);
-                }
+    /// The cell of a key, made when there is none. `hash_of` gives the hash of any key held.
+    #[inline]
+    pub(super) fn entry(&mut self, hash: u64, key: u64, hash_of: impl Fn(u64) -> u64) -> &mut C {
+        let shard = self.shard_of(hash);
+        if let Some(held) = self.shards.get(shard).filter(|shard| shard.used > 0) {
+            let at = held.find(hash, key);
+            if held.entries[at].key == key {
+                return &mut self.shards[shard].entries[at].cell;
             }
         }
+        self.insert(hash, key, &hash_of)
     }
 
-    fn book(&mut self, pool: &mut Pool, block: &Block<'_>, row: u32, slot: u32) {
-        let share = &block.shares[(row - block.rows.start) as usize];
-        let rtt_ms = block.batch.rtt_ms.get(row as usize);
-        if let Some(emitted) = block.emitted {
-            return self.book_again(pool, emitted, block.position, share, slot, rtt_ms);
+    fn insert(&mut self, hash: u64, key: u64, hash_of: &impl Fn(u64) -> u64) -> &mut C {
+        if self.shards.is_empty() {
+            self.shards.push(Shard::default());
+        } else if self.len >= SPLIT_AT && self.shards.len() == 1 {
+            self.split(hash_of);
         }
-        let last = self.buckets.marked(share.last).cell(pool, slot);
-        last.bytes = last.bytes.wrapping_add(share.rest_bytes);
-        last.packets = last.packets.wrapping_add(share.rest_packets);
-        last.flows = last.flows.wrapping_add(1);
-        if let Some(rtt_ms) = rtt_ms {
-            last.rtt_ms_sum += u64::from(rtt_ms);
-            last.rtt_count = last.rtt_count.wrapping_add(1);
+        let shard = self.shard_of(hash);
+        let shard = &mut self.shards[shard];
+        if shard.is_full() {
+            self.capacity -= shard.entries.len();
+            shard.grow(1, hash_of);
+            self.capacity += shard.entries.len();
         }
-        if share.before == 0 {
-            return;
-        }
-        if share.before > 1 {
-            last.step_bytes = last.step_bytes.wrapping_sub(share.middle_bytes);
-            last.step_packets = last.step_packets.wrapping_sub(share.middle_packets);
-            let second = self.buckets.marked(share.first() + 1).cell(pool, slot);
-            second.step_bytes = second.step_bytes.wrapping_add(share.middle_bytes);
-            second.step_packets = second.step_packets.wrapping_add(share.middle_packets);
-        }
-        let first = self.buckets.marked(share.first()).cell(pool, slot);
-        first.bytes = first.bytes.wrapping_add(share.first_bytes);
-        first.packets = first.packets.wrapping_add(share.first_packets);
+        let at = shard.find(hash, key);
+        shard.used += 1;
+        self.len += 1;
+        shard.entries[at] = Entry { key, cell: C::default() };
+        &mut shard.entries[at].cell
     }
 
-    /// Books bucket by bucket, leaving out what was emitted before a crash.
-    fn book_again(
-        &mut self,
-        pool: &mut Pool,
-        emitted: &Emitted,
-        position: u64,
-        share: &Share,
-        slot: u32,
-        rtt_ms: Option<u32>,
-    ) {
-        for number in (share.first()..=share.last).filter(|number| !emitted.contains(position, *number)) {
-            let (bytes, packets) = share.at(number);
-            let cell = self.buckets.marked(number).cell(pool, slot);
-            cell.bytes = cell.bytes.wrapping_add(bytes);
-            cell.packets = cell.packets.wrapping_add(packets);
-            if number == share.last {
-                cell.flows = cell.flows.wrapping_add(1);
-                cell.rtt_ms_sum += u64::from(rtt_ms.unwrap_or_default());
-                cell.rtt_count = cell.rtt_count.wrapping_add(u32::from(rtt_ms.is_some()));
+    #[cold]
+    fn split(&mut self, hash_of: &impl Fn(u64) -> u64) {
+        let whole = std::mem::take(&mut self.shards);
+        self.shards.resize_with(1 << SHARD_BITS, Shard::default);
+        self.capacity = 0;
+        for shard in &mut self.shards {
+            shard.grow((SPLIT_AT * 2) >> SHARD_BITS, hash_of);
+            self.capacity += shard.entries.len();
+        }
+        for entry in whole.into_iter().flat_map(|shard| shard.entries).filter(|entry| entry.key != 0) {
+            let hash = hash_of(entry.key);
+            let shard = self.shard_of(hash);
+            let shard = &mut self.shards[shard];
+            if shard.is_full() {
+                self.capacity -= shard.entries.len();
+                shard.grow(1, hash_of);
+                self.capacity += shard.entries.len();
             }
+            let at = shard.find(hash, entry.key);
+            shard.entries[at] = entry;
+            shard.used += 1;
         }
     }
 
-    /// Moves every cell to the slot that `target` names (the new number of its key, or of the key it is folded into) and
-    /// keeps only the keys of `kept`.
-    pub(super) fn remap(&mut self, pool: &mut Pool, kept: &[u32], target: &[u32]) {
-        self.buckets.each_mut(|_, bucket| {
-            let mut cells = Vec::new();
-            bucket.take_cells(pool, |_, slot, cell| cells.push((slot, cell)));
-            for (slot, cell) in cells {
-                bucket.cell(pool, target[slot as usize]).add(&cell);
+    /// Makes room for `more` keys. Needed before keys are inserted in the order of another table, which is that of their
+    /// hashes: they would crowd at the beginning of a table that has yet to grow.
+    pub(super) fn reserve(&mut self, more: usize, hash_of: impl Fn(u64) -> u64) {
+        if self.shards.is_empty() {
+            self.shards.push(Shard::default());
+        }
+        if self.shards.len() == 1 && self.len + more > SPLIT_AT {
+            self.split(&hash_of);
+        }
+        let each = more / self.shards.len() + more / self.shards.len() / 8 + 1;
+        self.capacity = 0;
+        for shard in &mut self.shards {
+            if (shard.used + each) * 4 > shard.entries.len() * 3 {
+                shard.grow(each, &hash_of);
             }
-        });
-        self.slots.keep(kept);
+            self.capacity += shard.entries.len();
+        }
     }
 
-    /// Takes the first bucket out: its number and its sums by slot. Its running sums go on in the next one.
-    pub(super) fn take_first(&mut self, pool: &mut Pool) -> Option<(i64, Vec<(u32, Measures)>)> {
-        let (number, mut bucket) = self.buckets.pop_first()?;
-        let buckets = &mut self.buckets;
-        let (position, first_ms) = (bucket.first_position, bucket.first_ms);
-        let mut cells = Vec::new();
-        let mut carries = false;
-        bucket.take_cells(pool, |pool, slot, cell| {
-            if (cell.step_bytes, cell.step_packets) != (0, 0) {
-                if !carries {
-                    // A span with a step here reaches into the next bucket, which is marked then; this only makes it sure.
-                    buckets.mark(number + 1, position, first_ms);
-                    carries = true;
-                }
-                let next = buckets.marked(number + 1).cell(pool, slot);
-                next.step_bytes = next.step_bytes.wrapping_add(cell.step_bytes);
-                next.step_packets = next.step_packets.wrapping_add(cell.step_packets);
-            }
-            let measures = Measures {
-                bytes: cell.bytes.wrapping_add(cell.step_bytes),
-                packets: cell.packets.wrapping_add(cell.step_packets),
-                flows: u64::from(cell.flows),
-                rtt_ms_sum: cell.rtt_ms_sum,
-                rtt_count: u64::from(cell.rtt_count),
-            };
-            if measures != Measures::default() {
-                cells.push((slot, measures));
-            }
-        });
-        Some((number, cells))
+    /// Every key with its cell, in the order of hashes.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &C)> {
+        let entries = self.shards.iter().flat_map(|shard| &shard.entries);
+        entries.filter(|entry| entry.key != 0).map(|entry| (entry.key, &entry.cell))
     }
 
-    /// Forgets keys that nothing is pending for, where it pays.
-    pub(super) fn tidy(&mut self, pool: &mut Pool) {
-        if self.buckets.is_empty() {
-            self.slots.keep(&[]);
-            return;
-        }
-        if self.slots.len() < DEAD_KEYS_MIN {
-            return;
-        }
-        let mut live = vec![false; self.slots.len()];
-        for (_, bucket) in self.buckets.iter() {
-            bucket.each_cell(pool, |slot, _| live[slot as usize] = true);
-        }
-        let kept: Vec<u32> = (0..live.len() as u32).filter(|slot| live[*slot as usize]).collect();
-        if kept.len() * 2 < live.len() {
-            let mut target = vec![0; live.len()];
-            for (new, old) in kept.iter().enumerate() {
-                target[*old as usize] = new as u32;
+    /// Every key with its cell, taken out.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = (u64, C)> {
+        let entries = self.shards.into_iter().flat_map(|shard| shard.entries);
+        entries.filter(|entry| entry.key != 0).map(|entry| (entry.key, entry.cell))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn hash_of(key: u64) -> u64 {
+        key.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn each_key_has_one_cell_whatever_the_size(
+            keys in prop_oneof![prop::collection::vec(1u64..50, 0..200), prop::collection::vec(1u64..30_000, 0..20_000)],
+        ) {
+            let mut table: Table<u64> = Table::default();
+            let mut want: BTreeMap<u64, u64> = BTreeMap::new();
+            for (n, key) in keys.iter().enumerate() {
+                prop_assert_eq!(table.get(hash_of(*key), *key).is_some(), want.contains_key(key));
+                *table.entry(hash_of(*key), *key, hash_of) += n as u64;
+                *want.entry(*key).or_default() += n as u64;
             }
-            self.remap(pool, &kept, &target);
+            prop_assert_eq!(table.len(), want.len());
+            prop_assert_eq!(table.iter().map(|(key, cell)| (key, *cell)).collect::<BTreeMap<_, _>>(), want.clone());
+            prop_assert_eq!(table.into_entries().collect::<BTreeMap<_, _>>(), want);
         }
+    }
+
+    #[test]
+    fn room_for_keys_in_the_order_of_their_hashes_is_used_whole() {
+        let mut keys: Vec<u64> = (1..200_000).collect();
+        keys.sort_by_key(|key| hash_of(*key));
+        let mut table: Table<u64> = Table::default();
+        table.reserve(keys.len(), hash_of);
+        for key in &keys {
+            *table.entry(hash_of(*key), *key, hash_of) += 1;
+        }
+        assert!(table.used_bytes() < keys.len() * 16 * 3);
+        assert!(keys.iter().all(|key| table.get(hash_of(*key), *key) == Some(&mut 1)));
     }
 }

@@ -22,7 +22,7 @@ use super::route::Work;
 
 /// How long a question waits for its turn before it is answered 503.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(2);
-/// A range that ends this close to now can lack sums that are not emitted yet: open buckets are emitted every 5 minutes.
+/// A range that ends this close to now can lack sums that are not emitted yet: late shares are emitted every 5 minutes.
 const UNEMITTED_MS: i64 = 10 * MINUTE_MS;
 /// The aggregator is asked to emit at most once in this time.
 const EMIT_PAUSE_MS: i64 = SECOND_MS;

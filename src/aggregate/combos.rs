@@ -1,0 +1,172 @@
+//! Numbers for the combinations of values that a group of key columns has.
+
+use std::hash::{BuildHasher, Hasher};
+
+use super::layout::{Group, WORDS_MAX};
+use super::prefetch::prefetch;
+use super::view::{Rows, View, pack};
+
+/// Bit of a number that says: there was no room for this combination, the number is that of its `other` row.
+pub(super) const REFUSED: u32 = 1 << 31;
+/// Entries the index starts with; a power of two.
+const INDEX_MIN: usize = 1024;
+
+/// Numbers of one group, whatever its number of words.
+pub(super) trait Numbers: Send {
+    fn group(&self) -> &Group;
+    /// The numbers of some rows' combinations. New ones only when `admit` says so.
+    fn number(&mut self, view: &View<'_>, rows: Rows<'_>, admit: bool, numbers: &mut Vec<u32>);
+    /// The number of the `other` row of a combination.
+    fn other(&mut self, number: u32) -> u32;
+    /// The packed values of a number.
+    fn words(&self, number: u32) -> &[u64];
+    fn used_bytes(&self) -> usize;
+    /// Forgets every combination.
+    fn clear(&mut self);
+}
+
+/// Numbers for a group.
+pub(super) fn numbers(group: &Group) -> Box<dyn Numbers> {
+    match group.words {
+        0..=1 => Box::new(Combos::<1>::new(group)),
+        2 => Box::new(Combos::<2>::new(group)),
+        _ => Box::new(Combos::<WORDS_MAX>::new(group)),
+    }
+}
+
+/// Open addressing with the values inline, at most half full; number 0 = empty.
+struct Combos<const W: usize> {
+    group: Group,
+    /// By number minus 1.
+    values: Vec<[u64; W]>,
+    /// By number minus 1: the number of its `other` row, 0 = not known yet.
+    others: Vec<u32>,
+    index: Vec<([u64; W], u32)>,
+    state: foldhash::fast::RandomState,
+    packed: Vec<[u64; W]>,
+    hashes: Vec<u64>,
+}
+
+impl<const W: usize> Combos<W> {
+    fn new(group: &Group) -> Self {
+        Self {
+            group: group.clone(),
+            values: Vec::new(),
+            others: Vec::new(),
+            index: vec![([0; W], 0); INDEX_MIN],
+            // Seeded at random: addresses and ports can be chosen by an attacker.
+            state: foldhash::fast::RandomState::default(),
+            packed: Vec::new(),
+            hashes: Vec::new(),
+        }
+    }
+
+    #[inline]
+    fn hash(&self, words: &[u64; W]) -> u64 {
+        let mut hasher = self.state.build_hasher();
+        for word in words {
+            hasher.write_u64(*word);
+        }
+        hasher.finish()
+    }
+
+    #[inline]
+    fn place(&self, hash: u64) -> usize {
+        (hash >> 32) as usize & (self.index.len() - 1)
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, words: &[u64; W]) -> usize {
+        let mut at = self.place(hash);
+        while self.index[at].1 != 0 && self.index[at].0 != *words {
+            at = (at + 1) & (self.index.len() - 1);
+        }
+        at
+    }
+
+    #[cold]
+    fn insert(&mut self, hash: u64, words: &[u64; W]) -> u32 {
+        if (self.values.len() + 1) * 2 > self.index.len() {
+            self.index = vec![([0; W], 0); self.index.len() * 2];
+            for (number, words) in self.values.iter().enumerate() {
+                let at = self.find(self.hash(words), words);
+                self.index[at] = (*words, number as u32 + 1);
+            }
+        }
+        self.values.push(*words);
+        self.others.push(0);
+        let number = self.values.len() as u32;
+        let at = self.find(hash, words);
+        self.index[at] = (*words, number);
+        number
+    }
+
+    fn number_of(&mut self, words: &[u64; W]) -> u32 {
+        let hash = self.hash(words);
+        match self.index[self.find(hash, words)].1 {
+            0 => self.insert(hash, words),
+            number => number,
+        }
+    }
+
+    #[cold]
+    fn new_number(&mut self, hash: u64, words: &[u64; W], admit: bool) -> u32 {
+        if admit {
+            return self.insert(hash, words);
+        }
+        let mut other = *words;
+        self.group.clear_for_other(&mut other);
+        // Their number is bounded by the platform's own tables (access servers, resellers).
+        self.number_of(&other) | REFUSED
+    }
+}
+
+impl<const W: usize> Numbers for Combos<W> {
+    fn group(&self) -> &Group {
+        &self.group
+    }
+
+    fn number(&mut self, view: &View<'_>, rows: Rows<'_>, admit: bool, numbers: &mut Vec<u32>) {
+        let mut packed = std::mem::take(&mut self.packed);
+        pack(&self.group, view, rows, &mut packed);
+        let mut hashes = std::mem::take(&mut self.hashes);
+        hashes.clear();
+        hashes.extend(packed.iter().map(|words| {
+            let hash = self.hash(words);
+            prefetch(&self.index[self.place(hash)]);
+            hash
+        }));
+        numbers.clear();
+        for (words, hash) in packed.iter().zip(&hashes) {
+            let number = match self.index[self.find(*hash, words)].1 {
+                0 => self.new_number(*hash, words, admit),
+                number => number,
+            };
+            numbers.push(number);
+        }
+        (self.packed, self.hashes) = (packed, hashes);
+    }
+
+    fn other(&mut self, number: u32) -> u32 {
+        let at = number as usize - 1;
+        if self.others[at] == 0 {
+            let mut words = self.values[at];
+            self.group.clear_for_other(&mut words);
+            self.others[at] = self.number_of(&words);
+        }
+        self.others[at]
+    }
+
+    fn words(&self, number: u32) -> &[u64] {
+        &self.values[number as usize - 1]
+    }
+
+    fn used_bytes(&self) -> usize {
+        self.values.capacity() * (size_of::<[u64; W]>() + size_of::<u32>())
+            + self.index.len() * size_of::<([u64; W], u32)>()
+    }
+
+    fn clear(&mut self) {
+        *self = Self::new(&self.group);
+    }
+}
