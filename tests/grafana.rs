@@ -69,6 +69,8 @@ fn every_panel_about_the_collector_gives_rows_on_a_real_prometheus() {
     let config = config.replace("15s", "1s").replace("127.0.0.1:9093", "127.0.0.1:1");
     let file = folder.path().join("prometheus.yml");
     std::fs::write(&file, config).unwrap();
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/prometheus/rules.yml");
+    std::fs::copy(rules, folder.path().join("rules.yml")).unwrap();
     let checked = Command::new("promtool").args(["check", "config"]).arg(&file).output().unwrap();
     assert!(checked.status.success(), "{checked:?}");
     let mut prometheus = Command::new("prometheus");
