@@ -1,6 +1,6 @@
 //! What the process itself must remember: one small embedded database in the data folder.
 //!
-//! The leases ([`leases`]), the rows of the alerts ([`Keep`]), and the exporters: when each was first and last heard, and
+//! The leases (`leases`), the rows of the alerts ([`Keep`]), and the exporters: when each was first and last heard, and
 //! its totals over all runs. The counters of the ledger begin at zero with each run; here they are added to what earlier runs counted, every [`SAVE_INTERVAL_MS`] and at the end.
 
 mod keep;

@@ -84,7 +84,7 @@ pub struct LeaseItem {
     /// MAC address of the customer's device.
     #[schema(required)]
     pub mac: Option<String>,
-    /// Vendor of the device, where the list of vendors ([enrich] oui) names one.
+    /// Vendor of the device, where the list of vendors (`[enrich] oui`) names one.
     #[schema(required)]
     pub vendor: Option<String>,
     /// Since when.
