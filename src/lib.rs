@@ -14,4 +14,5 @@ pub mod log;
 pub mod pipeline;
 pub mod receive;
 pub mod telemetry;
+pub mod threads;
 pub mod wire;

@@ -131,13 +131,7 @@ impl Workers {
 
     /// Waits until the queue is closed and empty, up to the deadline. Gives whether all workers ended, none by a panic.
     pub fn join(self, deadline: Instant) -> bool {
-        while self.threads.iter().any(|thread| !thread.is_finished()) {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        self.threads.into_iter().map(JoinHandle::join).all(|ended| ended.is_ok())
+        crate::threads::join(self.threads, deadline)
     }
 }
 

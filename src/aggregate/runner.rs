@@ -100,14 +100,7 @@ impl Runner {
     /// Has it take what the log holds, emit everything and end. Gives whether it did in time.
     pub fn stop(mut self, deadline: Instant) -> bool {
         self.stop.store(true, Relaxed);
-        let Some(thread) = self.thread.take() else { return true };
-        while !thread.is_finished() {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        thread.join().is_ok()
+        crate::threads::join(self.thread.take(), deadline)
     }
 }
 

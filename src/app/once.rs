@@ -8,7 +8,7 @@ use super::StartError;
 use crate::control::config::Settings;
 use crate::decode::{Decoder, Quarantine, Rules};
 use crate::enrich::{Enricher, Enrichment};
-use crate::flow::sink::{Entry, Group, LogTail, SinkError};
+use crate::flow::sink::{Entry, Group, NoTail, SinkError};
 use crate::flow::{Field, FlowBatch, LogId, Record, RollupDef, SinkContext, Value, time};
 use crate::receive::{Receivers, Restored, Taken};
 use crate::telemetry::ledger::Ledger;
@@ -93,15 +93,6 @@ fn write(sink: &crate::control::config::SinkSettings, batch: FlowBatch) -> Resul
     let entry = Entry { position: 1, record: Record::Flows(Arc::new(batch)) };
     open.write(&mut OneEntry { entry: Some(entry), refused: None })?;
     open.close(Duration::from_secs(10))
-}
-
-/// A log that holds nothing.
-struct NoTail;
-
-impl LogTail for NoTail {
-    fn read_after(&self, _: u64, _: &mut dyn FnMut(&Entry) -> bool) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 struct OneEntry {

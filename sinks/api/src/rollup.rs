@@ -287,9 +287,14 @@ impl RollupRows {
     /// No rows of a rollup. `None` when one of its keys cannot be a key.
     pub fn new(def: &RollupDef) -> Option<Self> {
         let keys = def.by.iter().map(|k| KeyColumn::for_key(*k).map(|c| (*k, c))).collect::<Option<_>>()?;
-        Some(Self {
-            rollup: def.name.clone(),
-            bucket_ms: def.bucket_ms,
+        Some(Self::with_keys(def.name.clone(), def.bucket_ms, keys))
+    }
+
+    /// No rows of a rollup, with these of its keys.
+    pub fn with_keys(rollup: Text, bucket_ms: i64, keys: Vec<(Key, KeyColumn)>) -> Self {
+        Self {
+            rollup,
+            bucket_ms,
             bucket: Vec::new(),
             keys,
             bytes: Vec::new(),
@@ -298,7 +303,7 @@ impl RollupRows {
             rtt_ms_sum: Vec::new(),
             rtt_count: Vec::new(),
             cut_bytes: Vec::new(),
-        })
+        }
     }
 
     /// Rows held.
@@ -329,18 +334,8 @@ impl RollupRows {
             one.push(&column.value(key.kind(), row));
             Some((*key, one))
         });
-        let mut one = Self {
-            rollup: self.rollup.clone(),
-            bucket_ms: self.bucket_ms,
-            bucket: Vec::new(),
-            keys: keys.collect(),
-            bytes: Vec::new(),
-            packets: Vec::new(),
-            flows: Vec::new(),
-            rtt_ms_sum: Vec::new(),
-            rtt_count: Vec::new(),
-            cut_bytes: self.cut_bytes.get(row).copied().into_iter().collect(),
-        };
+        let mut one = Self::with_keys(self.rollup.clone(), self.bucket_ms, keys.collect());
+        one.cut_bytes.extend(self.cut_bytes.get(row));
         one.push_measures(self.bucket[row], &self.measures(row));
         one
     }

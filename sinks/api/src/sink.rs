@@ -71,6 +71,16 @@ pub trait LogTail: Send + Sync {
     fn read_after(&self, position: u64, visit: &mut dyn FnMut(&Entry) -> bool) -> std::io::Result<()>;
 }
 
+/// The tail of a log that is elsewhere, or of none: nothing comes after any position.
+#[derive(Clone, Copy, Debug)]
+pub struct NoTail;
+
+impl LogTail for NoTail {
+    fn read_after(&self, _: u64, _: &mut dyn FnMut(&Entry) -> bool) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Retention of a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sink_api::conformance::{DataSet, LOG, Options, pro_rated};
-use sink_api::sink::{Group, LogTail};
-use sink_api::{Entry, FlowBatch, Record, RollupDef, SinkConfig, SinkContext, SinkError, Text, Uuid};
+use sink_api::sink::Group;
+use sink_api::{Entry, FlowBatch, Record, RollupDef, SinkConfig, SinkError, Text, Uuid};
 use sink_influxdb::Config;
 
 /// Flows of one round, and of one group in it.
@@ -107,13 +107,7 @@ fn through_sink(
     records: &[Record],
 ) {
     let now = sink_api::conformance::START_MS + sink_api::time::DAY_MS;
-    let context = SinkContext {
-        name: "bench".into(),
-        log_id: LOG,
-        tail: Arc::new(NoTail),
-        rollups: Arc::clone(rollups),
-        clock: Arc::new(move || now),
-    };
+    let context = sink_api::conformance::context(Arc::clone(rollups), now);
     let mut sink = config.open(&context).unwrap();
     let pid = server.pid();
     let (client, backend, start) = (cpu_s(std::process::id()), cpu_s(pid), Instant::now());
@@ -168,13 +162,5 @@ impl Group for Records<'_> {
 
     fn set_aside(&mut self, _: &Entry, row: usize, reason: &str) {
         panic!("row {row} was refused: {reason}");
-    }
-}
-
-struct NoTail;
-
-impl LogTail for NoTail {
-    fn read_after(&self, _: u64, _: &mut dyn FnMut(&Entry) -> bool) -> std::io::Result<()> {
-        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sink_api::rollup::Keep;
 use sink_api::sink::{KeyError, ParsedSink, Retention};
 use sink_api::time::DAY_MS;
-use sink_api::{FlowStore, Sink, SinkConfig, SinkContext, SinkError};
+use sink_api::{FlowStore, Secret, Sink, SinkConfig, SinkContext, SinkError};
 
 use crate::http::Client;
 use crate::place;
@@ -52,18 +52,6 @@ pub enum Api {
     V1,
     /// InfluxDB 2: organisation, bucket, token.
     V2,
-}
-
-/// A password or token: never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    /// Changes with the secret, so that a reload sees a new one, but does not show it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        use std::hash::BuildHasher;
-        write!(f, "Secret({:08x})", foldhash::fast::FixedState::default().hash_one(&self.0) as u32)
-    }
 }
 
 /// The configuration of a sink.

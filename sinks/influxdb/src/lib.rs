@@ -13,7 +13,8 @@ mod schema;
 mod sink;
 mod store;
 
-pub use config::{Api, Config, KEYS, SAMPLE, Secret, parse};
+pub use config::{Api, Config, KEYS, SAMPLE, parse};
+pub use sink_api::Secret;
 
 /// Makes the points of records without sending them; gives their bytes. For benches.
 #[doc(hidden)]

@@ -8,7 +8,7 @@ mod server;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use delivery::{Deliverer, Log};
+use delivery::Log;
 use proxy::{Cut, Proxy};
 use server::Server;
 use sink_api::{SinkConfig, SinkError};
@@ -20,7 +20,7 @@ fn connections_cut_anywhere_lose_and_double_nothing() {
     let log = Log::new(11_000);
     let proxy = Proxy::start(server.port);
     let config = server::config(&format!("http://127.0.0.1:{}", proxy.port));
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     assert!(deliverer.step(1), "the first group makes the database");
     let mut random = 0x5eed_u64;
     let mut cuts = 0;
@@ -47,7 +47,7 @@ fn a_crash_under_load_loses_and_doubles_nothing() {
     let Some(mut server) = Server::start() else { return };
     let log = Log::new(8_000);
     let config = server.config();
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     assert!(deliverer.step(1));
     for _ in 0..3 {
         let (url, pid) = (server.url(), server.pid());
@@ -89,7 +89,7 @@ fn a_server_that_is_away_is_waited_for() {
     let Some(mut server) = Server::start() else { return };
     let log = Log::new(3_000);
     let config = server.config();
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     assert!(deliverer.step(4));
     server.stop("TERM");
     for _ in 0..5 {
@@ -105,7 +105,7 @@ fn a_database_dropped_under_it_is_made_and_filled_again() {
     let Some(server) = Server::start() else { return };
     let log = Log::new(3_000);
     let config = server.config();
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     assert!(deliverer.step(4));
     server.query("DROP DATABASE netflow");
     assert!(!deliverer.step(4), "a database that is not there takes nothing");
@@ -119,7 +119,7 @@ fn rows_that_the_server_refuses_are_set_aside_singly() {
     let Some(server) = Server::start() else { return };
     let log = Log::new(300);
     let config = server.config();
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     assert!(deliverer.step(0), "opening makes the database");
     // Another program's points, in whose days the field has another type.
     let day_ns = |day: i64| (sink_api::conformance::START_MS + day * sink_api::time::DAY_MS) * 1_000_000;
@@ -141,7 +141,7 @@ fn what_is_too_old_is_counted_and_not_stored() {
     let mut config = server.config();
     // The server's clock decides: all of the data set is years old for it.
     config.retention.detail_days = 2;
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     deliverer.finish();
     assert!(deliverer.set_aside.is_empty());
     let stored = server.numbers("SELECT count(bytes) FROM netflow.flows").first().copied().unwrap_or(0);
@@ -182,7 +182,7 @@ fn a_wrong_password_waits_for_a_person() {
     let wrong = with("wrong").open(&log.context).err().unwrap();
     assert!(matches!(wrong, SinkError::Fatal(_)), "{wrong:?}");
     let config = with("right");
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     deliverer.finish();
     assert!(deliverer.errors.is_empty(), "{:?}", deliverer.errors);
 }

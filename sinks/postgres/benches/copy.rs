@@ -11,8 +11,8 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sink_api::conformance::{DataSet, LOG, Options};
-use sink_api::sink::{Group, LogTail};
+use sink_api::conformance::{DataSet, Options};
+use sink_api::sink::Group;
 use sink_api::{Entry, FlowBatch, Record, SinkConfig, SinkContext, SinkError};
 
 /// Rows of one round, and of one transaction in it.
@@ -73,8 +73,7 @@ fn batches() -> Vec<Arc<FlowBatch>> {
 
 fn context() -> SinkContext {
     let now = DataSet::new(&Options { flows: 0, days: 1, detail: true }, &[]).now_ms;
-    let clock: sink_api::Clock = Arc::new(move || now);
-    SinkContext { name: "bench".into(), log_id: LOG, tail: Arc::new(NoTail), rollups: Arc::default(), clock }
+    sink_api::conformance::context(Arc::default(), now)
 }
 
 /// The rows as COPY gives them back, a piece for each group.
@@ -176,13 +175,5 @@ impl Group for Batches<'_, '_> {
 
     fn set_aside(&mut self, _: &Entry, row: usize, reason: &str) {
         panic!("row {row} was refused: {reason}");
-    }
-}
-
-struct NoTail;
-
-impl LogTail for NoTail {
-    fn read_after(&self, _: u64, _: &mut dyn FnMut(&Entry) -> bool) -> std::io::Result<()> {
-        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sink_api::sink::{KeyError, ParsedSink, Retention};
-use sink_api::{FlowStore, Sink, SinkConfig, SinkContext, SinkError};
+use sink_api::{FlowStore, Secret, Sink, SinkConfig, SinkContext, SinkError};
 
 use crate::sink::PostgresSink;
 use crate::store::PostgresStore;
@@ -43,18 +43,6 @@ const MEMORY_BYTES_MAX: u64 = 128 << 20;
 const CONNECTIONS_MAX: i64 = 8;
 
 pub use postgres_connect::SslMode;
-
-/// A password: never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    /// Changes with the password, so that a reload sees a new one, but does not show it.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        use std::hash::BuildHasher;
-        write!(f, "Secret({:08x})", foldhash::fast::FixedState::default().hash_one(&self.0) as u32)
-    }
-}
 
 /// The configuration of a sink.
 #[derive(Clone, Debug)]

@@ -12,6 +12,5 @@ mod schema;
 mod sink;
 mod store;
 
-pub use config::{
-    Config, KEYS, SAMPLE_POSTGRES, SAMPLE_TIMESCALEDB, Secret, SslMode, parse_postgres, parse_timescaledb,
-};
+pub use config::{Config, KEYS, SAMPLE_POSTGRES, SAMPLE_TIMESCALEDB, SslMode, parse_postgres, parse_timescaledb};
+pub use sink_api::Secret;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use delivery::{Deliverer, Log};
+use delivery::Log;
 use proxy::{Cut, Proxy};
 use server::Server;
 
@@ -26,7 +26,7 @@ fn connections_cut_anywhere_lose_and_double_nothing() {
     let log = Log::new(30_000);
     let proxy = Proxy::start(server.port);
     let config = server::config(&format!("postgres://rgz@127.0.0.1:{}/flows", proxy.port));
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     assert!(deliverer.step(1), "the first group makes the tables");
     let mut random = 0x5eed_u64;
     let (mut cuts, mut lost_answers) = (0, 0);
@@ -64,7 +64,7 @@ fn several_connections_lose_and_double_nothing() {
     let proxy = Proxy::start(server.port);
     let mut config = server::config(&format!("postgres://rgz@127.0.0.1:{}/flows", proxy.port));
     config.connections = 3;
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     assert!(deliverer.step(1), "the first group makes the tables");
     let mut client = server.client("flows");
     let mut random = 0xc0de_u64;
@@ -85,7 +85,7 @@ fn several_connections_lose_and_double_nothing() {
     *proxy.cut.lock().unwrap() = Cut::Never;
     // What several connections left is finished by one.
     let single = sink_postgres::Config { connections: 1, ..config.clone() };
-    let mut deliverer = Deliverer::new(&single, &log);
+    let mut deliverer = log.deliverer(&single);
     deliverer.finish();
     log.assert_stored(&mut client);
     assert_eq!(ranges(&mut client), 0, "the cursor takes the ranges with it");
@@ -100,7 +100,7 @@ fn a_crash_in_the_middle_of_a_copy_loses_and_doubles_nothing() {
     let Some(mut server) = started() else { return };
     let log = Log::new(40_000);
     let config = server::config(&server.url("flows"));
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     assert!(deliverer.step(1));
     for _ in 0..3 {
         let mut watcher = server.client("flows");
@@ -135,7 +135,7 @@ fn a_server_that_is_away_is_waited_for() {
     let Some(mut server) = started() else { return };
     let log = Log::new(6_000);
     let config = server::config(&server.url("flows"));
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     assert!(deliverer.step(4));
     server.stop("INT");
     for _ in 0..5 {
@@ -151,7 +151,7 @@ fn a_table_dropped_under_it_is_made_again() {
     let Some(server) = started() else { return };
     let log = Log::new(6_000);
     let config = server::config(&server.url("flows"));
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     assert!(deliverer.step(0), "opening makes the tables");
     let mut client = server.client("flows");
     client.batch_execute("DROP TABLE flows CASCADE; DROP TABLE flows_traffic").unwrap();
@@ -165,7 +165,7 @@ fn a_partition_dropped_under_it_is_made_again() {
     let Some(server) = started() else { return };
     let log = Log::new(6_000);
     let config = server::config(&server.url("flows"));
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     assert!(deliverer.step(1));
     let mut client = server.client("flows");
     let partitions = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'flows'::regclass";
@@ -185,7 +185,7 @@ fn a_statement_that_waits_too_long_is_given_up_and_repeated() {
     let log = Log::new(3_000);
     let mut config = server::config(&server.url("flows"));
     config.statement_timeout = Duration::from_secs(1);
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     assert!(deliverer.step(2));
     let mut other = server.client("flows");
     let mut blocker = other.transaction().unwrap();

@@ -5,7 +5,7 @@ mod delivery;
 mod grafana;
 mod server;
 
-use delivery::{Deliverer, Log};
+use delivery::Log;
 use grafana::Macros;
 use server::Server;
 
@@ -14,7 +14,7 @@ fn every_panel_gives_rows() {
     let Some(server) = Server::start() else { return };
     server.database("flows");
     let log = Log::new(4_000);
-    Deliverer::new(&server::config(&server.url("flows")), &log).finish();
+    log.deliverer(&server::config(&server.url("flows"))).finish();
     let mut client = server.client("flows");
     let stamp = |ms: i64| format!("'{}'", sink_api::time::rfc3339(ms));
     let macros = Macros {
@@ -44,7 +44,7 @@ fn a_days_bandwidth_is_the_sum_of_its_flows() {
     let Some(server) = Server::start() else { return };
     server.database("flows");
     let log = Log::new(2_000);
-    Deliverer::new(&server::config(&server.url("flows")), &log).finish();
+    log.deliverer(&server::config(&server.url("flows"))).finish();
     let (from, to) = (sink_api::conformance::START_MS, log.set.now_ms);
     let stamp = |ms: i64| format!("'{}'", sink_api::time::rfc3339(ms));
     let macros = Macros { interval: "1h", from: stamp(from), to: stamp(to), time_filter: String::new() };

@@ -3,7 +3,7 @@
 mod delivery;
 mod server;
 
-use delivery::{Deliverer, Log};
+use delivery::Log;
 use server::Server;
 
 /// A server with flows that end now, and a reader.
@@ -13,7 +13,7 @@ fn filled() -> Option<(Server, Log)> {
     let mut log = Log::new(4_000);
     log.shift_to(sink_api::time::now_ms());
     let config = server::config(&server.url("flows"));
-    Deliverer::new(&config, &log).finish();
+    log.deliverer(&config).finish();
     server.client("flows").batch_execute(&grants()).unwrap();
     Some((server, log))
 }
@@ -128,7 +128,7 @@ fn what_is_too_old_is_neither_stored_nor_kept() {
 
     // The same flows from another log: those of the first days are expired.
     client.batch_execute("TRUNCATE flows; DELETE FROM netflow.cursors").unwrap();
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     deliverer.finish();
     let expired = deliverer.counters().expired_flows;
     let stored: i64 = client.query_one("SELECT count(*) FROM flows", &[]).unwrap().get(0);
@@ -149,7 +149,7 @@ fn a_row_that_the_server_refuses_is_set_aside_alone() {
 fn refused_rows_are_set_aside(server: &Server, database: &str, connections: usize) {
     let log = Log::new(12_000);
     let config = sink_postgres::Config { connections, ..server::config(&server.url(database)) };
-    let mut deliverer = Deliverer::new(&config, &log);
+    let mut deliverer = log.deliverer(&config);
     assert!(deliverer.step(0), "opening makes the tables");
     let mut client = server.client(database);
     // An operator's own constraint, which a handful of the flows violate.

@@ -7,7 +7,7 @@
 mod delivery;
 mod server;
 
-use delivery::{Deliverer, Log};
+use delivery::Log;
 use postgres::{Client, NoTls};
 use server::Server;
 use sink_api::conformance::{Options, run};
@@ -116,7 +116,7 @@ fn chunks_become_columnar_and_are_dropped_and_queries_run_on() {
     let Some(database) = Database::new("chunks") else { return };
     let mut log = Log::new(4_000);
     log.shift_to(sink_api::time::now_ms());
-    Deliverer::new(&database.config(), &log).finish();
+    log.deliverer(&database.config()).finish();
     let mut client = database.client();
     let totals = "SELECT count(*) FROM flows";
     assert_eq!(number(&mut client, totals), log.totals().0);
@@ -146,7 +146,7 @@ fn chunks_become_columnar_and_are_dropped_and_queries_run_on() {
 
     // Late flows land in chunks that are columnar already.
     client.batch_execute("DELETE FROM netflow.cursors").unwrap();
-    Deliverer::new(&database.config(), &log).finish();
+    log.deliverer(&database.config()).finish();
     assert_eq!(number(&mut client, totals), 2 * log.totals().0);
 
     // The retention of two days, as its policy runs.
@@ -170,7 +170,7 @@ fn without_policies_retention_is_ours() {
     let mut log = Log::new(4_000);
     log.shift_to(sink_api::time::now_ms());
     let mut config = sink_postgres::Config { timescale: true, ..server::config(&server.url("flows")) };
-    Deliverer::new(&config, &log).finish();
+    log.deliverer(&config).finish();
     let mut client = server.client("flows");
     assert_eq!(number(&mut client, "SELECT count(*) FROM timescaledb_information.hypertables"), 6);
     assert_eq!(

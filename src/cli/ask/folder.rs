@@ -12,9 +12,9 @@ use crate::cli::Failure;
 use crate::control::http::{
     Collector, Config, Endpoint, IngestError, Ingested, Readiness, Reloaded, Role, Server, SinkStatus, TokenConfig,
 };
-use crate::flow::sink::LogTail;
+use crate::flow::sink::{LogTail, NoTail};
 use crate::flow::time::now_ms;
-use crate::flow::{Entry, FlowStore, LogId, RollupDef, SinkContext};
+use crate::flow::{FlowStore, LogId, RollupDef, SinkContext};
 use crate::log::OfflineLog;
 use crate::telemetry::Exposition;
 use crate::telemetry::ledger::Ledger;
@@ -92,15 +92,6 @@ fn random_token() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// A folder whose log is elsewhere.
-struct NoTail;
-
-impl LogTail for NoTail {
-    fn read_after(&self, _: u64, _: &mut dyn FnMut(&Entry) -> bool) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// A collector that only answers.

@@ -68,19 +68,8 @@ impl Runner {
     /// Has it count what the log holds, save and end, the receivers with it. Gives whether all did in time.
     pub fn stop(mut self, deadline: Instant) -> bool {
         self.stop.store(true, Relaxed);
-        let ended = self.join(deadline);
+        let ended = crate::threads::join(self.thread.take(), deadline);
         self.alerts.deliveries.stop(deadline) && ended
-    }
-
-    fn join(&mut self, deadline: Instant) -> bool {
-        let Some(thread) = self.thread.take() else { return true };
-        while !thread.is_finished() {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        thread.join().is_ok()
     }
 }
 

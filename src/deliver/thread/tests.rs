@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::flow::sink::{Entry, Group, LogTail};
+use crate::flow::sink::{Entry, Group, NoTail};
 use crate::flow::{FlowBatch, FlowStore, LogId};
 use crate::log::Lag;
 
@@ -36,14 +36,6 @@ impl Source for ListSource {
 
     fn lag(&self) -> Lag {
         Lag::default()
-    }
-}
-
-struct EmptyTail;
-
-impl LogTail for EmptyTail {
-    fn read_after(&self, _: u64, _: &mut dyn FnMut(&Entry) -> bool) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -156,7 +148,7 @@ fn start(
     let context = SinkContext {
         name: "test".into(),
         log_id: LogId([7; 16]),
-        tail: Arc::new(EmptyTail),
+        tail: Arc::new(NoTail),
         rollups: Arc::default(),
         clock: Arc::new(|| 0),
     };

@@ -161,15 +161,8 @@ impl SqlSource {
 impl Drop for SqlSource {
     fn drop(&mut self) {
         self.stop.take();
-        let Some(thread) = self.thread.take() else { return };
-        let deadline = Instant::now() + STOP_TIME_MAX;
-        while !thread.is_finished() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        if thread.is_finished() {
-            // A panic of the thread has been printed by then; there is nothing to add to it.
-            let _ = thread.join();
-        }
+        // A panic of the thread has been printed by then; there is nothing to add to it.
+        crate::threads::join(self.thread.take(), Instant::now() + STOP_TIME_MAX);
     }
 }
 

@@ -8,31 +8,9 @@ use std::sync::Arc;
 
 use influxdb2::models::Query;
 use influxdb2_structmap::value::Value;
-use sink_api::conformance::{DataSet, LOG, Options};
-use sink_api::sink::{Group, LogTail};
-use sink_api::{Entry, Record, RollupDef, SinkConfig, SinkContext, SinkError};
+use sink_api::conformance::{DataSet, Deliverer, Options, context};
+use sink_api::{Record, RollupDef};
 use sink_influxdb::{Api, Config, Secret};
-
-struct NoTail;
-
-impl LogTail for NoTail {
-    fn read_after(&self, _: u64, _: &mut dyn FnMut(&Entry) -> bool) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// All entries as one group.
-struct All<'a>(std::slice::Iter<'a, Entry>);
-
-impl Group for All<'_> {
-    fn next(&mut self) -> Result<Option<Entry>, SinkError> {
-        Ok(self.0.next().cloned())
-    }
-
-    fn set_aside(&mut self, entry: &Entry, row: usize, reason: &str) {
-        panic!("row {row} of {} was refused: {reason}", entry.position);
-    }
-}
 
 /// Bytes of `usage` by direction.
 fn usage(set: &DataSet) -> BTreeMap<String, i64> {
@@ -52,8 +30,7 @@ fn usage(set: &DataSet) -> BTreeMap<String, i64> {
 #[tokio::test]
 async fn sums_by_tag_are_those_that_were_written() {
     let of = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let (Some(url), Some(org), Some(token)) =
-        (of("INFLUXDB_V2_URL"), of("INFLUXDB_V2_ORG"), of("INFLUXDB_V2_TOKEN"))
+    let (Some(url), Some(org), Some(token)) = (of("INFLUXDB_V2_URL"), of("INFLUXDB_V2_ORG"), of("INFLUXDB_V2_TOKEN"))
     else {
         println!("skipped: INFLUXDB_V2_URL, INFLUXDB_V2_ORG and INFLUXDB_V2_TOKEN name no InfluxDB 2");
         return;
@@ -71,16 +48,10 @@ async fn sums_by_tag_are_those_that_were_written() {
     };
     config.retention.detail_days = 36_500;
     config.retention.aggregate_months = 1_200;
-    let now = set.now_ms;
-    let context = SinkContext {
-        name: "compat".to_owned(),
-        log_id: LOG,
-        tail: Arc::new(NoTail),
-        rollups,
-        clock: Arc::new(move || now),
-    };
-    let mut sink = config.open(&context).unwrap();
-    sink.write(&mut All(set.entries.iter())).unwrap();
+    let context = context(rollups, set.now_ms);
+    let mut deliverer = Deliverer::new(&config, &context, &set.entries);
+    deliverer.finish();
+    assert!(deliverer.errors.is_empty() && deliverer.set_aside.is_empty(), "{deliverer:?}");
 
     let client = influxdb2::Client::new(url, org, token);
     let flux = format!(

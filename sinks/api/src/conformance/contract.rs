@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::data::Random;
+use super::deliverer::Slice;
 use super::described;
-use crate::sink::{Entry, Group, Sink, SinkConfig, SinkContext, SinkError};
+use crate::sink::{Entry, Sink, SinkConfig, SinkContext};
 use crate::store::memory::MemoryStore;
 
 /// Entries in a group at the most.
@@ -67,41 +68,19 @@ fn open(config: &dyn SinkConfig, context: &SinkContext, cursor: Option<u64>) -> 
 
 /// Writes one group; gives how many entries the sink took.
 fn write(sink: &mut dyn Sink, entries: &[Entry]) -> Result<usize, String> {
-    let mut group = Slice { entries, taken: 0, fails: false };
+    // Nothing in the data set may be refused: a row that is set aside shows as missing in the answers.
+    let mut group = Slice::new(entries);
     sink.write(&mut group).map_err(|e| described("write", &e))?;
     Ok(group.taken)
 }
 
 /// A group whose log fails after its last entry: nothing of it may be stored.
 fn torn(mut sink: Box<dyn Sink>, entries: &[Entry]) -> Result<(), String> {
-    let mut group = Slice { entries, taken: 0, fails: true };
+    let mut group = Slice::new(entries);
+    group.fails = true;
     match sink.write(&mut group) {
         Err(_) => Ok(()),
         Ok(()) if group.taken < entries.len() => Err("a sink stopped pulling early from a torn group".to_owned()),
         Ok(()) => Err("the log's error in the middle of a group was not given back".to_owned()),
-    }
-}
-
-struct Slice<'a> {
-    entries: &'a [Entry],
-    taken: usize,
-    fails: bool,
-}
-
-impl Group for Slice<'_> {
-    fn next(&mut self) -> Result<Option<Entry>, SinkError> {
-        let entry = self.entries.get(self.taken).cloned();
-        match entry {
-            None if self.fails => Err(SinkError::retry("the log's file cannot be read")),
-            None => Ok(None),
-            Some(entry) => {
-                self.taken += 1;
-                Ok(Some(entry))
-            }
-        }
-    }
-
-    fn set_aside(&mut self, _: &Entry, _: usize, _: &str) {
-        // Nothing in the data set may be refused: a row that is missing shows in the answers.
     }
 }

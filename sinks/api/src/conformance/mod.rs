@@ -6,6 +6,7 @@
 
 mod contract;
 mod data;
+mod deliverer;
 mod questions;
 mod rollups;
 #[cfg(test)]
@@ -15,10 +16,11 @@ use std::sync::Arc;
 
 use crate::column::Text;
 use crate::rollup::{Key, RollupDef, Shape};
-use crate::sink::{Entry, LogId, LogTail, SinkConfig, SinkContext, SinkError};
+use crate::sink::{Entry, LogId, LogTail, NoTail, SinkConfig, SinkContext, SinkError};
 use crate::store::memory::MemoryStore;
 
 pub use data::{DataSet, START_MS};
+pub use deliverer::Deliverer;
 pub use rollups::pro_rated;
 
 /// What the suite writes and expects.
@@ -59,23 +61,29 @@ pub fn run(config: &dyn SinkConfig, options: &Options) -> Result<Report, Failure
     let set = DataSet::new(options, &rollups);
     let reference = MemoryStore::new("conformance", Arc::clone(&rollups));
     let mut report = Report { entries: set.entries.len() + set.other_log.len(), questions: 0 };
-    let context = |log_id, entries: &[Entry]| SinkContext {
-        name: "conformance".to_owned(),
+    let with_tail = |log_id, entries: &[Entry]| SinkContext {
         log_id,
         tail: Arc::new(Tail(entries.to_vec())),
-        rollups: Arc::clone(&rollups),
-        clock: {
-            let now = set.now_ms;
-            Arc::new(move || now)
-        },
+        ..context(Arc::clone(&rollups), set.now_ms)
     };
-    let first = context(LOG, &set.entries);
-    let second = context(OTHER_LOG, &set.other_log);
+    let first = with_tail(LOG, &set.entries);
+    let second = with_tail(OTHER_LOG, &set.other_log);
     contract::write_all(config, &first, &set.entries, &reference).map_err(|failure| vec![failure])?;
     let mut failures = questions::compare(config, &first, &reference, &set, options, &mut report);
     contract::write_all(config, &second, &set.other_log, &reference).map_err(|failure| vec![failure])?;
     failures.extend(questions::compare(config, &second, &reference, &set, options, &mut report));
     if failures.is_empty() { Ok(report) } else { Err(failures) }
+}
+
+/// What a sink is given under a clock that stands still: [`LOG`], whose tail is empty.
+pub fn context(rollups: Arc<Vec<RollupDef>>, now_ms: i64) -> SinkContext {
+    SinkContext {
+        name: "conformance".to_owned(),
+        log_id: LOG,
+        tail: Arc::new(NoTail),
+        rollups,
+        clock: Arc::new(move || now_ms),
+    }
 }
 
 /// The log of most entries.

@@ -101,18 +101,7 @@ impl Points {
         let readers = keys.iter().map(|(key, _)| Reader::new(key.kind(), schema::is_tag(&def.name, *key))).collect();
         let asks_subscriber = keys.iter().any(|(key, _)| *key == Key::Field(Field::SubscriberId));
         let other = schema::has_subscriber_tag(def) && asks_subscriber;
-        let rows = RollupRows {
-            rollup: def.name.clone(),
-            bucket_ms: def.bucket_ms,
-            bucket: Vec::new(),
-            keys,
-            bytes: Vec::new(),
-            packets: Vec::new(),
-            flows: Vec::new(),
-            rtt_ms_sum: Vec::new(),
-            rtt_count: Vec::new(),
-            cut_bytes: Vec::new(),
-        };
+        let rows = RollupRows::with_keys(def.name.clone(), def.bucket_ms, keys);
         Self { rows, readers, other }
     }
 

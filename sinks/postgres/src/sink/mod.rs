@@ -36,6 +36,7 @@ const RETAIN_EVERY_MS: i64 = 10 * 60 * 1000;
 pub struct PostgresSink {
     config: Config,
     context: SinkContext,
+    place: Place,
     /// The first writes groups that are not divided, moves the cursor, and keeps house.
     connections: Vec<Connection>,
     layout: Layout,
@@ -76,7 +77,6 @@ enum Mark {
 }
 
 /// Which log's cursor of which place.
-#[derive(Clone)]
 struct Place {
     target: String,
     log_id: String,
@@ -160,6 +160,7 @@ impl PostgresSink {
         Ok(Self {
             config: config.clone(),
             context: context.clone(),
+            place,
             connections,
             layout,
             partitions: Partitions::default(),
@@ -210,8 +211,7 @@ impl PostgresSink {
         for connection in &mut self.connections {
             *connection = Connection::new(&self.config)?;
         }
-        let place = Place::of(&self.config, &self.context);
-        commit(&mut self.connections[0], &self.tables, &place, pulled, Mark::UpTo(last))?;
+        commit(&mut self.connections[0], &self.tables, &self.place, pulled, Mark::UpTo(last))?;
         for (batch, row, reason) in &rejected {
             group.set_aside(&pulled.flows[*batch].entry, *row as usize, reason);
         }
@@ -221,11 +221,10 @@ impl PostgresSink {
     /// Stores what was pulled, on several connections where that is worth it. What is left in `pulled` after an error of
     /// kind `Reject` is not stored.
     fn commit_all(&mut self, pulled: &mut Pulled, last: u64) -> Result<(), SinkError> {
-        let place = Place::of(&self.config, &self.context);
         if self.connections.len() > 1 {
-            parts::commit(&mut self.connections, &self.tables, &place, pulled)?;
+            parts::commit(&mut self.connections, &self.tables, &self.place, pulled)?;
         }
-        commit(&mut self.connections[0], &self.tables, &place, pulled, Mark::UpTo(last))
+        commit(&mut self.connections[0], &self.tables, &self.place, pulled, Mark::UpTo(last))
     }
 }
 
@@ -294,8 +293,7 @@ fn copy_error(what: &str, error: &std::io::Error) -> SinkError {
 impl Sink for PostgresSink {
     fn cursor(&mut self) -> Result<Option<u64>, SinkError> {
         let sql = "SELECT position FROM netflow.cursors WHERE target = $1 AND log_id = $2::text::uuid";
-        let place = Place::of(&self.config, &self.context);
-        let client = &mut self.connections[0].client;
+        let (client, place) = (&mut self.connections[0].client, &self.place);
         let row = client.query_opt(sql, &[&place.target, &place.log_id]).map_err(|e| sink_error("cursor", &e))?;
         Ok(row.map(|row| row.get::<_, i64>(0) as u64))
     }

@@ -56,14 +56,7 @@ impl ReceiverThread {
 
     pub(super) fn join(&self, deadline: Instant) -> bool {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread else { return true };
-        while !thread.is_finished() {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        thread.join().is_ok()
+        crate::threads::join(thread, deadline)
     }
 
     fn wake(&self) {
