@@ -30,7 +30,7 @@ fn parsed(line: &str) -> (String, BTreeMap<String, String>, Option<i64>) {
 }
 
 /// The text that a value has in a point: times and truth values are numbers and words there.
-fn text(value: &Value) -> Option<String> {
+fn shown(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
         Value::TimeMs(ms) => Some(ms.to_string()),
@@ -55,7 +55,7 @@ fn a_flows_line_holds_every_column_that_is_not_null() {
             assert_eq!(values.remove(COLLECTOR), Some(LOG.to_string()));
             for field in Field::ALL {
                 let name = if is_flow_tag(*field) { field.name() } else { field_name(*field) };
-                assert_eq!(values.remove(name), text(&batch.value(*field, row)), "{name}");
+                assert_eq!(values.remove(name), shown(&batch.value(*field, row)), "{name}");
             }
             assert!(values.is_empty(), "{values:?}");
         }
@@ -82,7 +82,7 @@ fn a_rollups_line_holds_its_keys_and_the_sums_that_are_not_zero() {
             }
             for (key, column) in &rows.keys {
                 let name = if is_tag(&rows.rollup, *key) { key.name() } else { key_name(*key) };
-                assert_eq!(values.remove(name), text(&column.value(key.kind(), row)), "{name}");
+                assert_eq!(values.remove(name), shown(&column.value(key.kind(), row)), "{name}");
             }
             let m = rows.measures(row);
             assert_eq!(values.remove("bytes"), Some(m.bytes.to_string()));
@@ -103,8 +103,8 @@ fn a_rollups_line_holds_its_keys_and_the_sums_that_are_not_zero() {
 #[test]
 fn numbers_beyond_the_servers_are_its_largest() {
     let mut out = Vec::new();
-    whole(&mut out, u64::MAX);
-    whole(&mut out, 0);
+    text::whole(&mut out, u64::MAX);
+    text::whole(&mut out, 0);
     signed(&mut out, i64::MIN);
     assert_eq!(out, b"9223372036854775807i0i-9223372036854775808");
 }

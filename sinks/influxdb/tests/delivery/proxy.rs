@@ -10,6 +10,8 @@ pub enum Cut {
     Never,
     /// After so many bytes from the clients, counted over all connections.
     Request(usize),
+    /// After so many bytes from the clients the process with this number is killed: the server, with the rest unread.
+    Kill(usize, u32),
     /// Before the answer that follows so many bytes from the clients is passed on: the server has done its work.
     Answer(usize),
 }
@@ -54,7 +56,14 @@ fn taken(cut: &mut Cut, read: usize) -> usize {
             *cut = Cut::Never;
             n
         }
-        Cut::Request(left) | Cut::Answer(left) => {
+        Cut::Kill(left, pid) if *left < read => {
+            let status = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+            assert!(status.unwrap().success());
+            let n = *left;
+            *cut = Cut::Never;
+            n
+        }
+        Cut::Request(left) | Cut::Kill(left, _) | Cut::Answer(left) => {
             *left = left.saturating_sub(read);
             read
         }

@@ -44,7 +44,7 @@ impl Server {
         let deadline = Instant::now() + START;
         let log = || std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         let mut child = self.spawn();
-        while ureq::get(format!("{}/ping", self.url())).call().is_err() {
+        while !self.answers() {
             assert!(Instant::now() < deadline, "the server does not answer:\n{}", log());
             if child.try_wait().unwrap().is_some() {
                 child = self.spawn();
@@ -52,6 +52,13 @@ impl Server {
             std::thread::yield_now();
         }
         self.process = Some(child);
+    }
+
+    /// Whether it is this server that answers: its command line names the folder.
+    fn answers(&self) -> bool {
+        let Ok(mut answer) = ureq::get(format!("{}/debug/vars", self.url())).call() else { return false };
+        let vars: serde_json::Value = answer.body_mut().read_json().unwrap_or_default();
+        vars["cmdline"].to_string().contains(&self.folder.path().display().to_string())
     }
 
     fn spawn(&self) -> Child {
