@@ -1,6 +1,8 @@
 //! A new configuration while flows arrive: what can change does and loses nothing, what cannot is named, and a file with a
 //! problem changes nothing.
 
+#[path = "../sinks/postgres/tests/server/mod.rs"]
+mod server;
 mod support;
 
 use std::path::Path;
@@ -201,5 +203,129 @@ fn a_configuration_with_problems_changes_nothing() {
     assert_eq!(reload(&collector).0, 200);
     assert!(collector.get_text("/metrics").contains("netflow_config_last_reload_successful 1"));
     assert!(!Path::new(&folder.path().join("more")).exists());
+    collector.stop();
+}
+
+/// Applies a configuration that has to be right, all of it at once.
+fn apply(collector: &Collector, rest: &str) -> Value {
+    write(collector, "", rest);
+    let (status, report) = reload(collector);
+    assert_eq!(status, 200, "{report}");
+    assert_eq!(report["needs_restart"], serde_json::json!({}));
+    report
+}
+
+fn firing(collector: &Collector) -> usize {
+    collector.get("alerts?state=firing&type=subscriber_24h")["items"].as_array().unwrap().len()
+}
+
+#[test]
+fn thresholds_rules_and_receivers_of_alerts_change_live() {
+    let folder = tempfile::tempdir().unwrap();
+    let networks = folder.path().join("subscribers.csv");
+    let made = Command::new(PROGRAM).args(["generate", "--count", "0", "--write-subscribers"]).arg(networks).output();
+    assert!(made.unwrap().status.success());
+    let local = sink("local", "data", "");
+    let with = |alerts: &str| {
+        format!("[enrich]\nsubscribers = \"subscribers.csv\"\n[alerts]\ninterval = \"100ms\"\n{alerts}\n{local}")
+    };
+    let mut collector = Collector::with_config(folder.path(), &with("")).start();
+    collector.generate(&["--rate", "0", "--count", "3000"]);
+    collector.wait_delivered();
+    assert_eq!(firing(&collector), 0);
+
+    let report = apply(&collector, &with("subscriber_24h_bytes = 1000"));
+    assert_eq!(texts(&report["applied"]), ["alerts.subscriber_24h_bytes"]);
+    wait_until("alerts fire", PATIENCE, || firing(&collector) > 0);
+
+    // A receiver that nobody listens for: what waits for it is dropped when it goes, and that is said.
+    let port = support::free_tcp_port();
+    let hook = |secret: &str| {
+        format!(
+            "subscriber_24h_bytes = 1000\n[[alerts.receiver]]\nname = \"hook\"\nkind = \"webhook\"\n\
+             url = \"http://127.0.0.1:{port}/\"\nsecret = \"{secret}\""
+        )
+    };
+    assert!(texts(&apply(&collector, &with(&hook("one")))["applied"]).contains(&"alerts.receiver[0].name"));
+    assert_eq!(texts(&apply(&collector, &with(&hook("two")))["applied"]), ["alerts.receiver"], "secrets are masked");
+    let off = "[[alerts.rule]]\ntype = \"subscriber_24h\"\nenabled = false";
+    apply(&collector, &with(&format!("{}\n{off}", hook("two"))));
+    wait_until("the alerts of what is watched for no longer end", PATIENCE, || firing(&collector) == 0);
+    let waiting = || {
+        let metrics = collector.get_text("/metrics");
+        let line = metrics.lines().find(|line| line.starts_with("netflow_alerts_waiting{"))?;
+        line.rsplit(' ').next()?.parse::<f64>().ok()
+    };
+    wait_until("their ends wait for the receiver", PATIENCE, || waiting() > Some(0.0));
+    let report = apply(&collector, &with("subscriber_24h_bytes = 1000"));
+    let notes = texts(&report["notes"]);
+    assert!(notes.iter().any(|note| note.contains("for the receiver hook, which is gone")), "{notes:?}");
+    assert_eq!(waiting(), None);
+    wait_until("without the rule they fire again", PATIENCE, || firing(&collector) > 0);
+    collector.stop();
+}
+
+#[test]
+fn queries_and_events_that_feed_the_enrichment_change_live() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = sink("local", "data", "");
+    let mut collector = Collector::with_config(folder.path(), &local).start();
+    let metric = |name: &str| {
+        let metrics = collector.get_text("/metrics");
+        let line = metrics.lines().find(|line| line.starts_with(name))?;
+        line.rsplit(' ').next()?.parse::<f64>().ok()
+    };
+
+    // Events: a file, then a socket in its place, then none.
+    let event = r#"{"timestamp":"2026-01-01T00:00:00.000000+0000","event_type":"tls","src_ip":"10.0.0.1","src_port":1,"dest_ip":"192.0.2.1","dest_port":443,"proto":"TCP","app_proto":"tls"}"#;
+    std::fs::write(folder.path().join("eve.json"), format!("{event}\n")).unwrap();
+    let used = "netflow_dpi_events_total{result=\"used\"}";
+    assert_eq!(metric(used), None);
+    let report = apply(&collector, &format!("[enrich]\ndpi = \"eve.json\"\n{local}"));
+    assert_eq!(texts(&report["applied"]), ["enrich.dpi"]);
+    wait_until("the event is read", PATIENCE, || metric(used) == Some(1.0));
+    let on_socket = format!("[enrich]\ndpi = \"unix_dgram:eve.socket\"\n{local}");
+    apply(&collector, &on_socket);
+    let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    sender.send_to(event.as_bytes(), folder.path().join("eve.socket")).unwrap();
+    wait_until("the event is read", PATIENCE, || metric(used) == Some(2.0));
+    write(&collector, "", &format!("[enrich]\ndpi = \"unix_dgram:nowhere/eve.socket\"\n{local}"));
+    let (status, report) = reload(&collector);
+    assert_eq!(status, 422);
+    assert!(report["problems"].to_string().contains("[enrich] dpi"), "{report}");
+    apply(&collector, &local);
+    assert!(!folder.path().join("eve.socket").exists());
+
+    // Queries: put in, replaced, taken out.
+    let Some(mut server) = server::Server::start() else { return };
+    server.database("platform");
+    server.client("platform").batch_execute("CREATE TABLE customer AS SELECT '10.0.0.0/8' AS prefix").unwrap();
+    let sql = |networks: &str| {
+        let url = server.url("platform");
+        format!("[enrich.sql]\nurl = \"{url}\"\ninterval = \"1s\"\nnetworks = \"{networks}\"\n{local}")
+    };
+    let rows = "netflow_enrichment_source_rows{source=\"networks\"";
+    assert_eq!(metric(rows), None);
+    apply(&collector, &sql("SELECT prefix FROM customer"));
+    wait_until("the answer is used", PATIENCE, || metric(rows) == Some(1.0));
+    let said = collector.cli(&["check"]);
+    assert!(said.contains("[enrich.sql] networks: answered, the first 1 rows are right"), "{said}");
+    assert!(said.contains("log: ") && said.contains(" sound"), "{said}");
+    apply(&collector, &sql("SELECT prefix FROM customer UNION SELECT '172.16.0.0/12'"));
+    wait_until("the other answer is used", PATIENCE, || metric(rows) == Some(2.0));
+    apply(&collector, &local);
+    assert_eq!(metric(rows), None, "the answer went with its query");
+    apply(&collector, &sql("SELECT prefix FROM customer UNION SELECT '172.16.0.0/12'"));
+    wait_until("an answer that was kept is used again", PATIENCE, || metric(rows) == Some(2.0));
+
+    let failing = |problem: &str| {
+        let output = Command::new(PROGRAM).arg("check").current_dir(folder.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(problem), "{said}");
+    };
+    write(&collector, "", &sql("SELECT prefix AS net FROM customer"));
+    failing("[enrich.sql] networks");
+    server.stop("INT");
+    failing("[enrich.sql]: connect");
     collector.stop();
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use super::feeds::Feeds;
 use super::reload::{self, Reloads};
 use super::sinks::Sinks;
 use crate::aggregate;
@@ -46,6 +47,8 @@ pub(super) struct Running {
     pub state: Arc<State>,
     pub leases: Arc<LeaseBook>,
     pub enrichment: Arc<Enrichment>,
+    /// What feeds it with threads of its own.
+    pub feeds: Mutex<Feeds>,
     pub rollups: ArcSwap<Vec<RollupDef>>,
     /// Decoding rules by exporter, as the workers have them.
     pub rules: Arc<ArcSwap<Rules>>,

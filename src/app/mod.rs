@@ -3,6 +3,7 @@
 
 mod alerting;
 mod collector;
+mod feeds;
 mod file_watch;
 mod notify;
 pub mod once;
@@ -21,6 +22,7 @@ use self::file_watch::FileWatch;
 use self::notify::Notify;
 use self::signals::{Asked, Signals};
 use self::start::App;
+pub(crate) use self::start::enrich_config;
 use self::status_line::StatusLine;
 use crate::control::config::{Settings, Sources};
 use crate::control::http::{Collector as _, Endpoint, Server};

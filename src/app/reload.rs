@@ -77,8 +77,9 @@ fn restart_reason(key: &str) -> Option<&'static str> {
         "receive" => Some("the sockets and their buffers are made at the start"),
         "decode" if !starts("decode.workers") => None,
         "decode" => Some("the worker threads are made at the start"),
-        "enrich" if key.starts_with("enrich.sql") => Some("the queries are asked by a thread made at the start"),
-        "enrich" if key.starts_with("enrich.dpi") => Some("the events are read by a thread made at the start"),
+        "enrich" if starts("enrich.dpi_memory_max") => {
+            Some("the memory of what the events said is laid out at the start")
+        }
         "enrich" if !key.starts_with("enrich.pairing") => None,
         "enrich" => Some("the table of conversations is made at the start"),
         "aggregate" if starts("aggregate.rollup") => None,
@@ -88,7 +89,8 @@ fn restart_reason(key: &str) -> Option<&'static str> {
         "telemetry" if starts("telemetry.log_level") => None,
         "telemetry" => Some("the log file is opened at the start"),
         "log" => Some("the log is opened at the start"),
-        "alerts" => Some("the conditions and receivers are read at the start"),
+        "alerts" if !starts("alerts.enabled") => None,
+        "alerts" => Some("the thread that reads the log for the alerts is made at the start"),
         _ => Some("takes effect at the next start"),
     }
 }
@@ -135,18 +137,29 @@ fn reload_now(running: &Running) -> Result<Reloaded, Vec<String>> {
         let sinks = running.sinks_read();
         sinks.plan(&new, &rollups.defs, rollups.changed).map_err(|e| vec![e.to_string()])?
     };
-    let mut enrich = enrich_config(&new);
-    let in_force = running.enrichment.config();
-    (enrich.sql, enrich.dpi) = (in_force.sql, in_force.dpi);
+    new.stages.alerts.enabled = running.alerts.is_some();
+    let alerts = running.alerts.as_ref().map(|alerts| alerts.plan(&new.stages.alerts, &new.base));
+    let alerts = alerts.transpose().map_err(|problem| vec![format!("[alerts] {problem}")])?;
+    let enrich = enrich_config(&new);
+    let (sql, mut feeds) = (enrich.sql.clone(), running.feeds.lock().unwrap_or_else(PoisonError::into_inner));
+    let dpi = feeds.open_dpi(enrich.dpi.as_deref(), &new.base).map_err(|e| vec![e.to_string()])?;
     let report = running.enrichment.reconfigure(enrich).map_err(|e| lines(&e.errors))?;
     reloaded.notes.push(format!("the sources of enrichment are read: {} prefixes", report.prefixes));
     reloaded.notes.extend(report.hints);
 
     // From here on nothing fails as a whole.
+    feeds.read_dpi(dpi);
+    if let Err(problem) = feeds.ask_sql(sql) {
+        reloaded.notes.push(problem.to_string());
+    }
+    drop(feeds);
     running.rules.store(Arc::new(Rules::new(&new.stages.decode)));
     running.admission.store(Arc::new(Admission::new(&new.stages.receive.allow, &new.stages.receive.protocols)));
     if let Some(endpoint) = running.endpoint() {
         endpoint.tokens.store(Arc::new(tokens));
+    }
+    if let (Some(alerts), Some(plan)) = (&running.alerts, alerts) {
+        reloaded.notes.extend(alerts.reconfigure(new.stages.alerts.clone(), plan));
     }
     if old.stages.telemetry.log_level != new.stages.telemetry.log_level
         && let Err(problem) = logging::set_level(new.stages.telemetry.log_level)
@@ -242,11 +255,15 @@ fn compare(old: &Settings, new: &mut Settings, rollups: &Rollups, reloaded: &mut
             }
         }
     }
-    // Sums of tokens are masked where values are shown.
-    let said = |keys: &[String]| keys.iter().any(|key| key.starts_with("admin.token"));
-    if old.stages.admin.token != new.stages.admin.token && !said(&reloaded.changed) {
-        reloaded.changed.push("admin.token".to_owned());
-        reloaded.applied.push("admin.token".to_owned());
+    // Secrets are masked where values are shown.
+    for (key, changed) in [
+        ("admin.token", old.stages.admin.token != new.stages.admin.token),
+        ("alerts.receiver", old.stages.alerts.receiver != new.stages.alerts.receiver),
+    ] {
+        if changed && !reloaded.changed.iter().any(|said| said.starts_with(key)) {
+            reloaded.changed.push(key.to_owned());
+            reloaded.applied.push(key.to_owned());
+        }
     }
     new.shown.sort_by(|a, b| a.key.cmp(&b.key));
     for change in sink_changes(old, new) {

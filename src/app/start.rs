@@ -6,6 +6,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 
 use super::collector::{Exposer, Running, tell_reload};
+use super::feeds::{self, Feeds};
 use super::reload::Reloads;
 use super::sinks::Sinks;
 use super::{StartError, alerting, restore};
@@ -15,18 +16,13 @@ use crate::control::config::{Settings, Sources};
 use crate::control::leases::LeaseBook;
 use crate::control::state::State;
 use crate::decode::Rules;
-use crate::enrich::dpi::{DpiSource, Place};
 use crate::enrich::pairing::Pairing;
-use crate::enrich::sql::{LeaseChanges, SqlConfig, SqlSource};
-use crate::enrich::{self, Enrichment, ReloadError, ReloadReport, Watch};
+use crate::enrich::{self, Enrichment, Watch};
 use crate::flow::time::now_ms;
 use crate::log::{self, Log};
 use crate::pipeline::{self, BatchPool, Workers};
 use crate::receive::Receivers;
 use crate::telemetry::ledger::Ledger;
-
-/// Folder in the data folder with the last good answers of `[enrich.sql]`.
-const ANSWERS_FOLDER: &str = "enrich";
 
 /// The stages, running.
 pub(super) struct App {
@@ -36,8 +32,6 @@ pub(super) struct App {
     aggregator: aggregate::Runner,
     alerting: Option<alerts::Runner>,
     _watch: Watch,
-    _sql: Option<SqlSource>,
-    _dpi: Option<DpiSource>,
 }
 
 impl App {
@@ -51,14 +45,15 @@ impl App {
         let state = Arc::new(State::open(&data.join("state.redb")).map_err(StartError::new)?);
 
         let enrich_config = enrich_config(&settings);
-        let (sql, answers) = (enrich_config.sql.clone(), data.join(ANSWERS_FOLDER));
+        let (sql, dpi, answers) = (enrich_config.sql.clone(), enrich_config.dpi.clone(), feeds::answers_folder(&data));
         let (enrichment, report) = Enrichment::open_with_answers(enrich_config, &answers).map_err(StartError::new)?;
         let enrichment = Arc::new(enrichment);
         tracing::info!(prefixes = report.prefixes, sources = report.sources.len(), "enrichment is loaded");
         report.hints.iter().for_each(|hint| tracing::info!("{hint}"));
         let leases = Arc::new(LeaseBook::open(enrichment.clone(), state.clone()).map_err(StartError::new)?);
-        let dpi = enrichment.config().dpi.map(|dpi| read_dpi(&enrichment, &dpi, &settings)).transpose()?;
-        let sql = sql.map(|sql| ask_sql(&enrichment, sql, answers, &leases)).transpose()?;
+        let mut feeds = Feeds::new(enrichment.clone(), leases.clone(), &data);
+        feeds.read_dpi(feeds.open_dpi(dpi.as_deref(), &settings.base)?);
+        feeds.ask_sql(sql)?;
         let watch = Watch::spawn(enrichment.clone(), Box::new(tell_reload)).map_err(StartError::new)?;
 
         let rollups = stages.aggregate.rollups().map_err(|problems| {
@@ -98,6 +93,7 @@ impl App {
             state,
             leases,
             enrichment,
+            feeds: Mutex::new(feeds),
             rollups: ArcSwap::new(rollups),
             rules: shared.rules.clone(),
             admission: receivers.admission(),
@@ -107,12 +103,12 @@ impl App {
         };
         let running = Arc::new(running);
         let alerting = alerting.map(|alerting| alerting.start(&running)).transpose()?;
-        Ok(Self { running, receivers, workers, aggregator, alerting, _watch: watch, _sql: sql, _dpi: dpi })
+        Ok(Self { running, receivers, workers, aggregator, alerting, _watch: watch })
     }
 
     /// Stops in the order of the flow: sockets, workers, sums, sinks, log. Gives whether everything was delivered in time.
     pub fn stop(self, deadline: Instant) -> bool {
-        let Self { running, receivers, workers, aggregator, alerting, _watch, _sql, _dpi } = self;
+        let Self { running, receivers, workers, aggregator, alerting, _watch } = self;
         running.stopping.store(true, Relaxed);
         running.injector.lock().unwrap_or_else(PoisonError::into_inner).take();
         receivers.stop();
@@ -121,6 +117,7 @@ impl App {
         running.log.sync();
         complete &= alerting.is_none_or(|alerting| alerting.stop(deadline));
         complete &= running.sinks_write().stop(deadline);
+        running.feeds.lock().unwrap_or_else(PoisonError::into_inner).stop();
         let leases = running.leases.save();
         if let Err(error) = running.state.save(&running.ledger, now_ms(), true).and(leases) {
             tracing::error!(%error, "the state is not saved");
@@ -143,7 +140,7 @@ fn open_log(settings: &Settings, pool: &Arc<BatchPool>) -> Result<(Arc<Log>, Pat
 }
 
 /// The enrichment's settings, its paths taken from the configuration's folder.
-pub(super) fn enrich_config(settings: &Settings) -> enrich::Config {
+pub(crate) fn enrich_config(settings: &Settings) -> enrich::Config {
     let mut config = settings.stages.enrich.clone();
     let tables = [&mut config.subscribers, &mut config.sites, &mut config.networks];
     let lists = [&mut config.ports, &mut config.oui];
@@ -153,29 +150,6 @@ pub(super) fn enrich_config(settings: &Settings) -> enrich::Config {
         *path = settings.base.join(&*path);
     }
     config
-}
-
-/// Reads the events of an inspection.
-fn read_dpi(enrichment: &Arc<Enrichment>, place: &str, settings: &Settings) -> Result<DpiSource, StartError> {
-    DpiSource::spawn(enrichment.clone(), &Place::parse(place, &settings.base))
-        .map_err(|error| StartError(format!("[enrich] dpi {place}: {error}")))
-}
-
-/// Asks the queries on their interval, and hands the leases among the answers on.
-fn ask_sql(
-    enrichment: &Arc<Enrichment>,
-    config: SqlConfig,
-    folder: PathBuf,
-    leases: &Arc<LeaseBook>,
-) -> Result<SqlSource, StartError> {
-    let leases = leases.clone();
-    let on_leases = Box::new(move |changes: &LeaseChanges| leases.take_changes(changes, now_ms()));
-    let on_answer = Box::new(|result: Result<Option<ReloadReport>, ReloadError>| match result {
-        Ok(Some(report)) => tell_reload(Ok(report)),
-        Ok(None) => tracing::debug!("leases have changed by [enrich.sql]"),
-        Err(error) => tell_reload(Err(error)),
-    });
-    SqlSource::spawn(enrichment.clone(), config, folder, on_leases, on_answer).map_err(StartError::new)
 }
 
 fn exposers(shared: &pipeline::Shared, receivers: &Receivers, aggregator: &aggregate::Runner) -> Vec<Exposer> {

@@ -4,9 +4,12 @@ use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 
 use super::Failure;
+use crate::app;
 use crate::control::alerts;
 use crate::control::config::Settings;
-use crate::log::Durability;
+use crate::enrich::Enrichment;
+use crate::enrich::sql::{self, Probed};
+use crate::log::{self, Durability};
 use crate::telemetry::units::print_bytes;
 
 /// Bytes of one conversation in the pairing table.
@@ -15,7 +18,8 @@ const PAIRING_ENTRY_BYTES: u64 = 48;
 /// Checks folders, sinks and ports, prints what was found.
 ///
 /// # Errors
-/// Every folder that cannot be written and every sink that cannot be reached, a line each.
+/// Every folder that cannot be written, every sink and database that cannot be reached, every file that cannot be read, and
+/// a log that is damaged: a line each.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
     let mut problems = unwritable_folders(settings);
     println!("configuration: {} values, no problems", settings.shown.len());
@@ -27,6 +31,8 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
             Err(error) => problems.push(format!("sink {name}: {error}")),
         }
     }
+    problems.extend(enrichment(settings));
+    problems.extend(log_damage(settings));
     if !problems.is_empty() {
         return Err(Failure::new(problems.join("\n")));
     }
@@ -54,6 +60,57 @@ fn unwritable_folders(settings: &Settings) -> Vec<String> {
         Some(format!("{whose}: cannot write to {}: {error}", folder.display()))
     };
     log.into_iter().chain(folders).filter_map(problem).collect()
+}
+
+/// Reads the sources of enrichment and tries its queries. Prints what they hold; gives a line for each problem.
+fn enrichment(settings: &Settings) -> Vec<String> {
+    let mut config = app::enrich_config(settings);
+    let queries = config.sql.take();
+    let mut problems = Vec::new();
+    match Enrichment::open(config) {
+        Ok((_, report)) => {
+            for source in report.sources {
+                println!("enrichment: {}, {} rows from {}", source.kind, source.rows, source.file.display());
+            }
+            report.hints.iter().for_each(|hint| println!("enrichment: {hint}"));
+        }
+        Err(error) => problems.extend(error.errors.iter().map(|error| format!("enrichment: {error}"))),
+    }
+    match queries.as_ref().map(sql::probe) {
+        Some(Ok(probed)) => {
+            for Probed { query, rows } in probed {
+                println!("[enrich.sql] {query}: answered, the first {rows} rows are right");
+            }
+        }
+        Some(Err(errors)) => problems.extend(errors.iter().map(ToString::to_string)),
+        None => {}
+    }
+    problems
+}
+
+/// Reads the whole log, when there is one. A line when anything in it is damaged.
+fn log_damage(settings: &Settings) -> Option<String> {
+    let dir = settings.base.join(&settings.stages.log.dir);
+    if settings.stages.log.durability != Durability::Always || !dir.is_dir() {
+        return None;
+    }
+    match log::verify(&dir) {
+        Ok(report) if report.is_sound() => {
+            println!("log: {} records with {} flows, sound", report.records, report.flows);
+            None
+        }
+        Ok(report) => Some(format!(
+            "log: {} bytes in {} are no records, {} records cannot be read, {} files are none of its own; a start goes on \
+             behind them",
+            report.corrupt_bytes,
+            dir.display(),
+            report.undecodable_records,
+            report.refused_files
+        )),
+        // Nothing has been written there yet.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => Some(format!("log: {} cannot be read: {error}", dir.display())),
+    }
 }
 
 /// Whether a file could be made in the folder, or in the nearest one above it that is there. Leaves nothing behind.

@@ -10,7 +10,7 @@ use super::leases::Leases;
 use super::names::Names;
 use super::sites::Site;
 use super::sources::{self, Compiled, SourceError, SourceReport};
-use super::sql::Answers;
+use super::sql::{Answers, SqlConfig};
 use super::table::Table;
 use crate::flow::time::now_ms;
 use crate::flow::{Text, Uuid};
@@ -178,23 +178,39 @@ impl Enrichment {
     /// As [`Enrichment::reload`].
     pub fn reconfigure(&self, config: Config) -> Result<ReloadReport, ReloadError> {
         let mut state = self.lock();
-        let answers = state.answers.clone();
+        // Answers stay until the queries, which may be others now, are answered again.
+        let answers = state.answers.clone().retain(config.sql.as_ref());
         self.reload_with(&mut state, config, &answers.clone(), answers, || Ok(()))
     }
 
-    /// The same with new answers of the queries. When they are right, `keep` makes the files `kept` of them.
+    /// Whether the answer of a query is part of the table in use.
+    pub(super) fn uses_answer(&self, name: &str) -> bool {
+        self.lock().answers.has(name)
+    }
+
+    /// Whether these queries are those of the configuration in force.
+    pub(super) fn asks(&self, config: &SqlConfig) -> bool {
+        self.lock().config.sql.as_ref() == Some(config)
+    }
+
+    /// The same with new answers of the queries. When they are right, `keep` makes the files `kept` of them. `None`, and
+    /// nothing changes, when the queries that were asked are those of the configuration no more.
     ///
     /// # Errors
     /// As [`Enrichment::reload`], and what `keep` says.
     pub(super) fn reload_with_answers(
         &self,
+        asked: &SqlConfig,
         new: &Answers,
         kept: Answers,
         keep: impl FnOnce() -> Result<(), SourceError>,
-    ) -> Result<ReloadReport, ReloadError> {
+    ) -> Result<Option<ReloadReport>, ReloadError> {
         let mut state = self.lock();
+        if state.config.sql.as_ref() != Some(asked) {
+            return Ok(None);
+        }
         let config = state.config.clone();
-        self.reload_with(&mut state, config, new, kept, keep)
+        self.reload_with(&mut state, config, new, kept, keep).map(Some)
     }
 
     fn reload_with(

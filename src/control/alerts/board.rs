@@ -214,6 +214,15 @@ impl Board {
         Ok(Some(alert))
     }
 
+    /// Lets alerts that fit end as soon as their condition does not hold, without waiting for their hold-down.
+    pub(super) fn end_hold_down(&self, fits: impl Fn(&Alert) -> bool) {
+        let inner = &mut *self.lock();
+        for alert in inner.alerts.values_mut().filter(|alert| alert.is_active() && fits(alert)) {
+            alert.hold_down_ms = 0;
+            inner.dirty.insert(alert.id);
+        }
+    }
+
     /// What it counts.
     pub fn counts(&self) -> Counts {
         let inner = self.lock();

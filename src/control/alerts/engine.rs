@@ -1,16 +1,17 @@
 //! Counters, evaluation and saving, without a thread: what the runner drives and tests step through.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
-use super::alert::Subject;
+use super::alert::{Alert, Subject};
 use super::board::Board;
 use super::config::Config;
 use super::counters::{Counters, HostCounts, Untracked, Usage};
-use super::deliver::Deliveries;
+use super::deliver::{Deliveries, Plan};
 use super::evaluate::{Evaluator, cir_bytes, judged_window, site_bytes};
 use super::facts::Facts;
 use super::kind::Kind;
@@ -71,9 +72,30 @@ impl Alerts {
         }
     }
 
-    /// Puts other thresholds and rules into force, from the next evaluation on. Receivers stay as they are.
-    pub fn reconfigure(&self, config: Config) {
-        self.settings.store(Arc::new(Settings { policy: Policy::new(&config), config }));
+    /// Tries everything that can be wrong with the receivers of another configuration.
+    ///
+    /// # Errors
+    /// The first receiver that cannot be, and why.
+    pub fn plan(&self, config: &Config, base: &Path) -> Result<Plan, String> {
+        self.deliveries.plan(&config.receiver, base)
+    }
+
+    /// Puts other thresholds and rules into force, from the next evaluation on, and other receivers at once. Alerts whose
+    /// terms changed end at that evaluation when they hold no more: the hold-down is for conditions that come and go. Gives
+    /// a line about each thing that somebody may miss.
+    pub fn reconfigure(&self, config: Config, plan: Plan) -> Vec<String> {
+        let notes = self.deliveries.reconfigure(plan);
+        let new = Settings { policy: Policy::new(&config), config };
+        let old = self.settings.swap(Arc::new(new));
+        let new = self.settings.load();
+        let watched = |settings: &Settings, alert: &Alert| {
+            let terms = settings.policy.terms(alert.alert_type, &alert.subject);
+            let name = alert.subject.name.as_ref().filter(|_| alert.alert_type == Kind::DpiSeen);
+            let is = |watched: &String| name.is_some_and(|name| name.eq_ignore_ascii_case(watched));
+            (terms.enabled, terms.threshold, settings.config.dpi_protocols.iter().any(is))
+        };
+        self.board.end_hold_down(|alert| watched(&old, alert) != watched(&new, alert));
+        notes
     }
 
     /// The configuration in force.
@@ -148,11 +170,10 @@ impl Engine {
         let events = alerts.board.apply(&findings, history_ms, now_ms);
         let mut saved = Ok(());
         if !events.is_empty() {
-            let mut staged = Vec::new();
-            alerts.deliveries.stage(&events, &mut staged);
-            self.unsaved.extend(staged);
-            saved = self.save();
-            alerts.deliveries.release();
+            saved = alerts.deliveries.tell(&events, |staged| {
+                self.unsaved.extend(staged);
+                self.save()
+            });
         }
         for (event, alert) in &events {
             tracing::info!(?event, id = alert.id, kind = alert.alert_type.name(), "alert: {}", alert.summary);

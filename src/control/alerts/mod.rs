@@ -32,7 +32,7 @@ mod view;
 pub use alert::{Acknowledged, Alert, AlertKey, Measured, Subject};
 pub use board::{ALERTS_MAX, Board, Counts, Event, Wanted};
 pub use config::{Config, DurationMs, Hosts, RuleConfig, Threshold};
-pub use deliver::{Deliveries, Notification, test as test_receiver};
+pub use deliver::{Deliveries, Notification, Plan, test as test_receiver};
 pub use engine::{Alerts, Engine};
 pub use evaluate::{Evaluator, Finding, Findings};
 pub use facts::{DatabaseFact, ExporterFact, Facts, SinkFact};

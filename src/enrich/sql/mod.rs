@@ -7,10 +7,11 @@
 
 mod config;
 mod fetch;
+mod probe;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use super::{Enrichment, ReloadError, ReloadReport, SourceError};
 use crate::flow::Addr;
 
 pub use config::SqlConfig;
+pub use probe::{Probed, probe};
 
 /// How long the end of the thread is waited for: a query that is under way is left behind then.
 const STOP_TIME_MAX: Duration = Duration::from_secs(1);
@@ -63,6 +65,26 @@ impl Answers {
             }
         }
         answers
+    }
+
+    /// Those of queries that the configuration has.
+    pub fn retain(mut self, config: Option<&SqlConfig>) -> Self {
+        for name in TABLES {
+            if config.is_none_or(|config| query(config, name).is_empty()) {
+                *self.file_mut(name) = None;
+            }
+        }
+        self
+    }
+
+    /// Whether there is one of a query.
+    pub fn has(&self, name: &str) -> bool {
+        match name {
+            "networks" => &self.networks,
+            "sites" => &self.sites,
+            _ => &self.subscribers,
+        }
+        .is_some()
     }
 
     fn file_mut(&mut self, name: &str) -> &mut Option<PathBuf> {
@@ -122,12 +144,31 @@ pub struct SqlSource {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What a thread that was told to end may still be doing: the next one waits for it before it touches the same files.
+#[derive(Debug, Default)]
+pub struct Ending(Option<JoinHandle<()>>);
+
 impl SqlSource {
     /// Asks now and on the interval. `folder` is that of [`Enrichment::open_with_answers`].
     ///
     /// # Errors
     /// When the folder or the thread cannot be made.
     pub fn spawn(
+        enrichment: Arc<Enrichment>,
+        config: SqlConfig,
+        folder: PathBuf,
+        on_leases: OnLeases,
+        on_answer: OnAnswer,
+    ) -> std::io::Result<Self> {
+        Self::spawn_after(Ending::default(), enrichment, config, folder, on_leases, on_answer)
+    }
+
+    /// The same in the place of another one, once that has ended.
+    ///
+    /// # Errors
+    /// As [`SqlSource::spawn`].
+    pub fn spawn_after(
+        before: Ending,
         enrichment: Arc<Enrichment>,
         config: SqlConfig,
         folder: PathBuf,
@@ -139,7 +180,12 @@ impl SqlSource {
         let interval = Duration::from_millis(config.interval_ms);
         let mut round = Round { enrichment, config, folder, on_leases };
         let thread = std::thread::Builder::new().name("enrich-sql".into()).spawn(move || {
-            loop {
+            if let Some(before) = before.0 {
+                // A panic of it has been printed by then.
+                let _ = before.join();
+            }
+            // Told to end while it waited: there is nothing to begin.
+            while stopped.try_recv() != Err(TryRecvError::Disconnected) {
                 match round.run() {
                     Ok(Changed::Nothing) => {}
                     Ok(Changed::Leases) => on_answer(Ok(None)),
@@ -155,6 +201,12 @@ impl SqlSource {
             }
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Tells it to end, without waiting. What it has asked for already is not put in use once the configuration has changed.
+    pub fn end(mut self) -> Ending {
+        self.stop.take();
+        Ending(self.thread.take())
     }
 }
 
@@ -199,7 +251,10 @@ impl Round {
     /// Puts the answers about prefixes in use, when any of them is another than before.
     fn take_tables(&self, names: &[&'static str]) -> Result<Option<ReloadReport>, Vec<SourceError>> {
         let names: Vec<_> = names.iter().copied().filter(|name| *name != LEASES).collect();
-        let is_new = |name: &&str| !is_same(&saved_file(&self.folder, name), &new_file(&self.folder, name));
+        let is_new = |name: &&str| {
+            !self.enrichment.uses_answer(name)
+                || !is_same(&saved_file(&self.folder, name), &new_file(&self.folder, name))
+        };
         if !names.iter().any(is_new) {
             return Ok(None);
         }
@@ -209,13 +264,13 @@ impl Round {
             *saved.file_mut(name) = Some(saved_file(&self.folder, name));
         }
         let keep = || names.iter().try_for_each(|name| self.keep(name));
-        self.enrichment.reload_with_answers(&fresh, saved, keep).map(Some).map_err(|error| error.errors)
+        self.enrichment.reload_with_answers(&self.config, &fresh, saved, keep).map_err(|error| error.errors)
     }
 
     /// Tells what changed about leases. The first answer ever is compared with nothing.
     fn take_leases(&mut self) -> Result<bool, Vec<SourceError>> {
         let (new, saved) = (new_file(&self.folder, LEASES), saved_file(&self.folder, LEASES));
-        if is_same(&saved, &new) {
+        if is_same(&saved, &new) || !self.enrichment.asks(&self.config) {
             return Ok(false);
         }
         let named = |errors: Vec<SourceError>| errors.into_iter().map(|e| about_query(LEASES, e)).collect::<Vec<_>>();

@@ -53,6 +53,16 @@ struct Sum {
 impl Dpi {
     pub(super) fn watch(&mut self, names: &[String]) {
         self.watched = names.iter().map(|name| name.to_lowercase()).collect();
+        // What is watched for no longer is nothing to be told of.
+        let (watched, dirty) = (&self.watched, &mut self.dirty);
+        self.seen.retain(|subject, _| {
+            let name = subject.name.as_deref().unwrap_or_default().to_lowercase();
+            let kept = watched.contains(&name);
+            if !kept {
+                dirty.insert(subject.clone());
+            }
+            kept
+        });
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

@@ -2,7 +2,8 @@
 //!
 //! Invariants: what is in a queue was saved before, together with the alert; it leaves the queue when the receiver has
 //! taken it. A crash in between brings it twice, with the same delivery id, never not at all. A queue is bounded: the
-//! oldest go, counted.
+//! oldest go, counted. Receivers come, change and go while the others go on: one that changed keeps its queue, one that is
+//! gone loses it.
 
 mod alertmanager;
 mod mail;
@@ -12,7 +13,7 @@ mod web;
 mod webhook;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 pub use queue::Notification;
@@ -45,7 +46,10 @@ trait Sender: Send {
 }
 
 fn sender(config: &ReceiverConfig, base: &Path) -> Result<Box<dyn Sender>, String> {
-    let secret = config.read_secret(base)?;
+    with_secret(config, base, config.read_secret(base)?)
+}
+
+fn with_secret(config: &ReceiverConfig, base: &Path, secret: String) -> Result<Box<dyn Sender>, String> {
     Ok(match config.kind {
         ReceiverKind::Alertmanager => Box::new(alertmanager::Alertmanager::new(&config.url)),
         ReceiverKind::Webhook => Box::new(webhook::Webhook::new(&config.url, secret)),
@@ -63,9 +67,34 @@ pub fn test(config: &ReceiverConfig, base: &Path, alert: Alert, now_ms: i64) -> 
 }
 
 /// All receivers.
-#[derive(Debug)]
 pub struct Deliveries {
-    receivers: Vec<ReceiverThread>,
+    receivers: RwLock<Vec<ReceiverThread>>,
+    board: Arc<Board>,
+    keep: Keep,
+    clock: Clock,
+}
+
+/// Receivers of a new configuration, ready to be put in force. Whatever can be wrong with them has been tried.
+pub struct Plan(Vec<Planned>);
+
+impl std::fmt::Debug for Plan {
+    /// Without the secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|planned| &planned.config.name)).finish()
+    }
+}
+
+struct Planned {
+    config: ReceiverConfig,
+    secret: String,
+    /// `None`: the receiver stays as it is.
+    sender: Option<Box<dyn Sender>>,
+}
+
+impl std::fmt::Debug for Deliveries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deliveries").field("receivers", &self.receivers).finish_non_exhaustive()
+    }
 }
 
 impl Deliveries {
@@ -82,43 +111,131 @@ impl Deliveries {
         clock: &Clock,
     ) -> Result<Self, String> {
         let mut queues = queue::load(keep).map_err(|e: StateError| e.to_string())?;
-        let mut receivers = Vec::with_capacity(configs.len());
-        for config in configs {
-            let failed = |e: &dyn std::fmt::Display| format!("receiver {}: {e}", config.name);
-            let sender = sender(config, base).map_err(|e| failed(&e))?;
-            let waiting = queues.remove(&config.name).unwrap_or_default();
-            let queue = Arc::new(Queue::new(config.clone(), keep.clone(), waiting));
-            let thread = ReceiverThread::start(queue, sender, board.clone(), clock.clone()).map_err(|e| failed(&e))?;
-            receivers.push(thread);
+        let (board, keep, clock) = (board.clone(), keep.clone(), clock.clone());
+        let deliveries = Self { receivers: RwLock::default(), board, keep, clock };
+        let planned = deliveries.plan(configs, base)?.0;
+        let mut receivers = Vec::with_capacity(planned.len());
+        for planned in planned {
+            let name = planned.config.name.clone();
+            let waiting = queues.remove(&name).unwrap_or_default();
+            receivers.extend(deliveries.begin(planned, waiting).map_err(|e| format!("receiver {name}: {e}"))?);
         }
         let orphans: Vec<Change> =
             queues.iter().flat_map(|(name, waiting)| waiting.iter().map(|one| (queue::key(name, one), None))).collect();
         if !orphans.is_empty() {
             tracing::info!(dropped = orphans.len(), "alerts: queues of receivers that are gone are dropped");
-            keep.apply(&orphans).map_err(|e| e.to_string())?;
+            deliveries.keep.apply(&orphans).map_err(|e| e.to_string())?;
         }
-        Ok(Self { receivers })
+        Ok(Self { receivers: RwLock::new(receivers), ..deliveries })
     }
 
-    /// Notes what happened for every receiver that wants it: rows to be saved before [`Deliveries::release`].
-    pub(super) fn stage(&self, events: &[(Event, Alert)], changes: &mut Vec<Change>) {
-        self.receivers.iter().for_each(|receiver| receiver.queue.stage(events, changes));
+    /// Tries everything that can be wrong with other receivers, without changing anything.
+    ///
+    /// # Errors
+    /// The first receiver that cannot be, and why.
+    pub fn plan(&self, configs: &[ReceiverConfig], base: &Path) -> Result<Plan, String> {
+        let running = self.receivers();
+        let plan = |config: &ReceiverConfig| -> Result<Planned, String> {
+            let failed = |e: String| format!("receiver {}: {e}", config.name);
+            let secret = config.read_secret(base).map_err(failed)?;
+            let stays = running.iter().any(|receiver| receiver.is(config, &secret));
+            let sender = if stays { None } else { Some(with_secret(config, base, secret.clone()).map_err(failed)?) };
+            Ok(Planned { config: config.clone(), secret, sender })
+        };
+        configs.iter().map(plan).collect::<Result<_, _>>().map(Plan)
     }
 
-    /// Lets the receivers have what was staged.
-    pub(super) fn release(&self) {
-        self.receivers.iter().for_each(ReceiverThread::release);
+    /// Puts other receivers in force. Those that changed go on with their queues, but for what they no longer want; queues of
+    /// those that are gone are dropped. Gives a line about each thing that somebody may miss.
+    pub fn reconfigure(&self, plan: Plan) -> Vec<String> {
+        let mut notes = Vec::new();
+        let mut receivers = self.receivers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *receivers);
+        for planned in plan.0 {
+            let name = planned.config.name.clone();
+            match before.iter().position(|receiver| receiver.name() == name) {
+                Some(at) => {
+                    let receiver = before.swap_remove(at);
+                    if let Some(sender) = planned.sender {
+                        let dropped = receiver.replace(planned.config, planned.secret, sender);
+                        say_dropped(&mut notes, &format!("no longer wanted by the receiver {name}"), dropped);
+                    }
+                    receivers.push(receiver);
+                }
+                None => match self.begin(planned, Default::default()) {
+                    Ok(receiver) => receivers.extend(receiver),
+                    Err(error) => notes.push(format!("the receiver {name} cannot be started: {error}")),
+                },
+            }
+        }
+        for gone in before {
+            // It is not waited for: what it is about to deliver may be delivered.
+            gone.stop();
+            say_dropped(&mut notes, &format!("for the receiver {}, which is gone", gone.name()), gone.queue.drop_all());
+        }
+        notes
+    }
+
+    fn begin(
+        &self,
+        planned: Planned,
+        waiting: std::collections::VecDeque<Notification>,
+    ) -> std::io::Result<Option<ReceiverThread>> {
+        let Planned { config, secret, sender: Some(sender) } = planned else { return Ok(None) };
+        let queue = Arc::new(Queue::new(config, self.keep.clone(), waiting));
+        ReceiverThread::start(queue, secret, sender, self.board.clone(), self.clock.clone()).map(Some)
+    }
+
+    /// Tells every receiver that wants it what happened, once `save` has saved the rows that it is given. They are told when
+    /// that failed, too.
+    ///
+    /// # Errors
+    /// As `save`.
+    pub(super) fn tell(
+        &self,
+        events: &[(Event, Alert)],
+        save: impl FnOnce(Vec<Change>) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        // No receiver comes or goes meanwhile: the rows of one that is gone would stay.
+        let receivers = self.receivers();
+        let mut changes = Vec::new();
+        receivers.iter().for_each(|receiver| receiver.queue.stage(events, &mut changes));
+        let saved = save(changes);
+        receivers.iter().for_each(ReceiverThread::release);
+        saved
     }
 
     /// Adds all receivers to a scrape.
     pub(super) fn expose(&self, out: &mut Exposition) {
-        self.receivers.iter().for_each(|receiver| receiver.queue.expose(out));
+        self.receivers().iter().for_each(|receiver| receiver.queue.expose(out));
     }
 
     /// Ends the threads; what waits stays in the queues. Gives whether all ended in time.
     pub fn stop(&self, deadline: Instant) -> bool {
-        self.receivers.iter().for_each(ReceiverThread::stop);
-        let ended: Vec<bool> = self.receivers.iter().map(|receiver| receiver.join(deadline)).collect();
+        let receivers = self.receivers();
+        receivers.iter().for_each(ReceiverThread::stop);
+        let ended: Vec<bool> = receivers.iter().map(|receiver| receiver.join(deadline)).collect();
         ended.into_iter().all(|ended| ended)
+    }
+
+    /// Notifications that wait for a receiver.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, name: &str) -> Option<usize> {
+        self.receivers()
+            .iter()
+            .find(|receiver| receiver.name() == name)
+            .map(|receiver| receiver.queue.first(usize::MAX).len())
+    }
+
+    fn receivers(&self) -> RwLockReadGuard<'_, Vec<ReceiverThread>> {
+        self.receivers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn say_dropped(notes: &mut Vec<String>, whose: &str, dropped: Result<usize, StateError>) {
+    match dropped {
+        Ok(0) => {}
+        Ok(number) => notes.push(format!("alerts: {number} notifications {whose} are dropped")),
+        Err(error) => notes.push(format!("alerts: notifications {whose} come back at the next start: {error}")),
     }
 }

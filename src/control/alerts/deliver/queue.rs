@@ -38,7 +38,7 @@ impl Notification {
 /// What waits for one receiver, and what became of the rest.
 #[derive(Debug)]
 pub(super) struct Queue {
-    pub(super) config: ReceiverConfig,
+    pub(super) name: String,
     keep: Keep,
     inner: Mutex<Inner>,
     delivered: Counter,
@@ -46,8 +46,9 @@ pub(super) struct Queue {
     dropped: Counter,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    config: ReceiverConfig,
     waiting: VecDeque<Notification>,
     /// Not saved yet.
     staged: Vec<Notification>,
@@ -57,9 +58,9 @@ struct Inner {
 impl Queue {
     pub(super) fn new(config: ReceiverConfig, keep: Keep, waiting: VecDeque<Notification>) -> Self {
         Self {
-            config,
+            name: config.name.clone(),
             keep,
-            inner: Mutex::new(Inner { waiting, ..Inner::default() }),
+            inner: Mutex::new(Inner { config, waiting, staged: Vec::new(), last_error: None }),
             delivered: Counter::default(),
             failures: Counter::default(),
             dropped: Counter::default(),
@@ -67,16 +68,16 @@ impl Queue {
     }
 
     pub(super) fn stage(&self, events: &[(Event, Alert)], changes: &mut Vec<Change>) {
-        let mut inner = self.lock();
-        for (event, alert) in events.iter().filter(|(_, alert)| self.config.wants(alert)) {
+        let inner = &mut *self.lock();
+        for (event, alert) in events.iter().filter(|(_, alert)| inner.config.wants(alert)) {
             let notification = Notification { event: *event, alert: alert.clone() };
-            changes.push((key(&self.config.name, &notification), serde_json::to_vec(&notification).ok()));
+            changes.push((key(&self.name, &notification), serde_json::to_vec(&notification).ok()));
             inner.staged.push(notification);
         }
         let surplus = (inner.waiting.len() + inner.staged.len()).saturating_sub(WAITING_MAX);
         for _ in 0..surplus.min(inner.waiting.len()) {
             if let Some(oldest) = inner.waiting.pop_front() {
-                changes.push((key(&self.config.name, &oldest), None));
+                changes.push((key(&self.name, &oldest), None));
                 self.dropped.add(1);
             }
         }
@@ -90,6 +91,43 @@ impl Queue {
         is_new
     }
 
+    /// Whether it is that of a receiver as configured.
+    pub(super) fn is(&self, config: &ReceiverConfig) -> bool {
+        self.lock().config == *config
+    }
+
+    /// Whether an alert is for the receiver.
+    pub(super) fn wants(&self, alert: &Alert) -> bool {
+        self.lock().config.wants(alert)
+    }
+
+    /// Goes on for a receiver that is configured otherwise. What it does not want any more is dropped: it may be somebody
+    /// else now. Gives how many those were.
+    pub(super) fn reconfigure(&self, config: ReceiverConfig) -> Result<usize, StateError> {
+        let wants = |one: &Notification| config.wants(&one.alert);
+        let dropped = self.drop_unless(wants);
+        self.lock().config = config;
+        dropped
+    }
+
+    /// Forgets everything. Gives how many that were.
+    pub(super) fn drop_all(&self) -> Result<usize, StateError> {
+        self.drop_unless(|_| false)
+    }
+
+    fn drop_unless(&self, stays: impl Fn(&Notification) -> bool) -> Result<usize, StateError> {
+        let mut rows: Vec<Change> = Vec::new();
+        self.lock().waiting.retain(|one| {
+            let stays = stays(one);
+            if !stays {
+                rows.push((key(&self.name, one), None));
+            }
+            stays
+        });
+        self.dropped.add(rows.len() as u64);
+        if rows.is_empty() { Ok(0) } else { self.keep.apply(&rows).map(|()| rows.len()) }
+    }
+
     /// The first that wait.
     pub(super) fn first(&self, max: usize) -> Vec<Notification> {
         self.lock().waiting.iter().take(max).cloned().collect()
@@ -97,7 +135,7 @@ impl Queue {
 
     /// These were taken. They may be gone already, when the queue was full.
     pub(super) fn done(&self, taken: &[Notification]) -> Result<(), StateError> {
-        let rows: Vec<Change> = taken.iter().map(|one| (key(&self.config.name, one), None)).collect();
+        let rows: Vec<Change> = taken.iter().map(|one| (key(&self.name, one), None)).collect();
         let mut inner = self.lock();
         inner.waiting.retain(|one| !taken.iter().any(|t| t.alert.id == one.alert.id && t.event == one.event));
         inner.last_error = None;
@@ -116,11 +154,12 @@ impl Queue {
     }
 
     pub(super) fn expose(&self, out: &mut Exposition) {
-        let labels = [("receiver", &*self.config.name)];
+        let labels = [("receiver", &*self.name)];
         let mut count = |name, help, counter: &Counter| out.counter(name, help, &labels, counter.get());
         count("netflow_alerts_delivered_total", "Notifications that a receiver took.", &self.delivered);
         count("netflow_alerts_delivery_failures_total", "Tries that a receiver did not take.", &self.failures);
-        count("netflow_alerts_dropped_total", "Notifications dropped from a full queue.", &self.dropped);
+        let help = "Notifications dropped from a full queue, or because the receiver does not want them any more.";
+        count("netflow_alerts_dropped_total", help, &self.dropped);
         let waiting = self.lock().waiting.len() as f64;
         out.gauge("netflow_alerts_waiting", "Notifications that wait for a receiver.", &labels, waiting);
     }

@@ -210,7 +210,7 @@ fn a_hundred_thousand_subscribers_are_counted_and_metrics_show_a_thousand() {
     let (_folder, mut bench) = run(Config { subscriber_24h_bytes: 1 << 40, ..Config::default() });
     let rule = RuleConfig { reseller_id: Some(RESELLER), ..RuleConfig::new(Kind::Subscriber24h) };
     let threshold = Some(Threshold::Number(100_000 - 5));
-    bench.alerts.reconfigure(Config { rule: vec![RuleConfig { threshold, ..rule }], ..bench.alerts.config() });
+    bench.reconfigure(Config { rule: vec![RuleConfig { threshold, ..rule }], ..bench.alerts.config() });
     let mut batch = FlowBatch::default();
     batch.append_rows(&flow(T0, 1, Direction::In), &vec![0; 100_000]);
     batch.subscriber_id = Default::default();

@@ -1,7 +1,7 @@
 //! What reaches receivers, over real sockets.
 
 mod smtp;
-mod web;
+pub(super) mod web;
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(60);
 const SECRET: &str = "a secret of the test";
 
-fn webhook(name: &str, url: &str) -> ReceiverConfig {
+pub(super) fn webhook(name: &str, url: &str) -> ReceiverConfig {
     ReceiverConfig { url: url.into(), secret: SECRET.into(), ..ReceiverConfig::new(name, ReceiverKind::Webhook) }
 }
 
@@ -30,7 +30,7 @@ fn fire(bench: &mut Bench) {
     assert_eq!(bench.firing(), [("subscriber_24h", 2000)]);
 }
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(super) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let until = std::time::Instant::now() + PATIENCE;
     while !condition() {
         assert!(std::time::Instant::now() < until, "timed out waiting until {what}");

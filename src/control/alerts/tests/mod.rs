@@ -2,6 +2,7 @@
 
 mod conditions;
 mod delivery;
+mod reconfigure;
 mod restart;
 
 use std::path::Path;
@@ -31,6 +32,12 @@ impl Bench {
         let state = State::open(&folder.join("state.redb")).unwrap();
         let (alerts, engine) = open(state.alerts(), config);
         Self { _state: state, alerts, engine, facts: Facts::default() }
+    }
+
+    /// Puts another configuration in force, as a reload does. Gives what it says.
+    fn reconfigure(&self, config: Config) -> Vec<String> {
+        let plan = self.alerts.plan(&config, Path::new(".")).unwrap();
+        self.alerts.reconfigure(config, plan)
     }
 
     fn evaluate(&mut self, now_ms: i64) {
