@@ -183,6 +183,7 @@ impl Sinks {
             let lost = consumer.map_or(&[][..], |consumer| &consumer.lost_flows);
             dropped.extend(lost.iter().map(|(reason, flows)| ((*reason).to_owned(), *flows)));
             dropped.insert("expired".to_owned(), counters.expired_flows);
+            dropped.insert("quarantine".to_owned(), status.dropped_from_quarantine());
             let lag = consumer.map(|consumer| consumer.lag).unwrap_or_default();
             SinkStatus {
                 name: status.name.clone(),
@@ -193,8 +194,8 @@ impl Sinks {
                 waiting_flows: lag.flows,
                 lag_seconds: lag.age_ms as f64 / 1000.0,
                 received_flows: snapshot.flows_total.saturating_sub(sink.flows_before),
-                delivered_flows: status.delivered_flows.get().saturating_sub(counters.expired_flows),
-                set_aside_flows: status.set_aside_flows.get(),
+                delivered_flows: status.taken_flows().saturating_sub(counters.expired_flows),
+                set_aside_flows: status.set_aside_now(),
                 dropped_flows: dropped,
                 retries: status.retries.get(),
                 stored_bytes: counters.stored_bytes,

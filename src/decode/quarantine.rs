@@ -32,9 +32,23 @@ pub enum Absurdity {
     EndsBeforeStart,
 }
 
+impl Absurdity {
+    /// For people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::BytesWithoutPackets => "bytes without packets",
+            Self::PacketsTooSmall => "fewer than 20 bytes a packet",
+            Self::PacketsTooLarge => "more than 65,535 bytes a packet",
+            Self::EndsBeforeStart => "the end is before the start",
+        }
+    }
+}
+
 /// A record set aside.
 #[derive(Clone, Copy, Debug)]
 pub struct SetAside {
+    /// Its number, from 1 on since the start.
+    pub number: u64,
     /// When its datagram came, ms since the Unix epoch.
     pub received_at_ms: i64,
     /// Who sent it.
@@ -58,20 +72,29 @@ impl SetAside {
 
 /// The records set aside lately, of all workers.
 #[derive(Debug, Default)]
-pub struct Quarantine(Mutex<VecDeque<SetAside>>);
+pub struct Quarantine(Mutex<Asides>);
+
+#[derive(Debug, Default)]
+struct Asides {
+    /// All that were ever set aside.
+    count: u64,
+    kept: VecDeque<SetAside>,
+}
 
 impl Quarantine {
     /// The records kept, oldest first.
     pub fn list(&self) -> Vec<SetAside> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).kept.iter().copied().collect()
     }
 
     pub(super) fn push(&self, aside: SetAside) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= SET_ASIDE_MAX {
-            kept.pop_front();
+        let mut asides = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if asides.kept.len() >= SET_ASIDE_MAX {
+            asides.kept.pop_front();
         }
-        kept.push_back(aside);
+        asides.count += 1;
+        let number = asides.count;
+        asides.kept.push_back(SetAside { number, ..aside });
     }
 }
 
@@ -81,6 +104,7 @@ impl SetAside {
         let length = record.len().min(RECORD_BYTES_MAX);
         bytes[..length].copy_from_slice(&record[..length]);
         Self {
+            number: 0,
             received_at_ms: frame.received_at_ms,
             exporter: from.exporter,
             source_port: from.source_port,

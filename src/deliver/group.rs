@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,9 @@ pub trait Source: Send {
     /// The next entry to give is the first one at or after `position`.
     fn seek(&mut self, position: u64);
 
-    /// Everything up to and including `position` is durable elsewhere and may be released.
-    fn commit(&mut self, position: u64);
+    /// Everything up to and including `position` is durable elsewhere and may be released. Gives the flows that waited and do
+    /// so no more.
+    fn commit(&mut self, position: u64) -> u64;
 
     /// The position committed last, as the log remembers it: the start for a sink that has no cursor of its own.
     fn committed(&self) -> u64;
@@ -55,8 +56,8 @@ pub(super) enum Wait {
 pub(super) struct LiveGroup<'a> {
     source: &'a mut dyn Source,
     bounds: Bounds,
-    /// Positions that are passed over.
-    skip: &'a BTreeSet<u64>,
+    /// Positions that are passed over, with their flows.
+    skip: &'a BTreeMap<u64, u64>,
     wait: &'a dyn Fn() -> Wait,
     began: Option<Instant>,
     over: bool,
@@ -84,7 +85,7 @@ impl<'a> LiveGroup<'a> {
     pub fn new(
         source: &'a mut dyn Source,
         bounds: Bounds,
-        skip: &'a BTreeSet<u64>,
+        skip: &'a BTreeMap<u64, u64>,
         wait: &'a dyn Fn() -> Wait,
     ) -> Self {
         Self { source, bounds, skip, wait, began: None, over: false, given: Given::default(), refused: Vec::new() }
@@ -116,7 +117,7 @@ impl Group for LiveGroup<'_> {
                 }
             };
             match self.source.next(wait).map_err(|e| SinkError::retry(format!("log: {e}")))? {
-                Some(entry) if self.skip.contains(&entry.position) => {}
+                Some(entry) if self.skip.contains_key(&entry.position) => {}
                 Some(entry) => {
                     self.began.get_or_insert_with(Instant::now);
                     if self.given.entries == 0 {

@@ -5,19 +5,24 @@
 //!
 //! Invariants: a sink gets entries in order of position; after any error it is dropped, opened anew and asked for its
 //! cursor before anything is sent again; a position is released in the log only when the sink has it durably, or it was
-//! set aside.
+//! set aside; what was set aside comes to the sink again, each record once, when somebody asks for it ([`replay`]).
 
 mod backoff;
 mod config;
 mod group;
 mod quarantine;
+mod replay;
+mod run;
 mod source;
 mod status;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 pub use config::Config;
 pub use group::Source;
-pub use quarantine::{Head, Quarantine};
+pub use quarantine::{DropError, Head, Kept, Listed, Quarantine, Totals};
+pub use replay::{Replayed, Wish};
 pub use source::LogSource;
 pub use status::{Problem, State, Status};
 pub use thread::Deliverer;

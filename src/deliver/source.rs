@@ -35,9 +35,9 @@ impl Source for LogSource {
         self.consumer.seek(before);
     }
 
-    fn commit(&mut self, position: u64) {
+    fn commit(&mut self, position: u64) -> u64 {
         self.committed = self.committed.max(position);
-        self.consumer.commit(position);
+        self.consumer.commit(position)
     }
 
     fn committed(&self) -> u64 {

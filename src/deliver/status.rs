@@ -19,8 +19,22 @@ pub struct Status {
     pub retries: Counter,
     /// Flows set aside because the store refuses them.
     pub set_aside_flows: Counter,
-    /// Flows of set-aside records that fell out of the full quarantine.
+    /// Flows that were set aside, since the start or before it, and that the store has taken since.
+    pub replayed_flows: Counter,
+    /// Flows of set-aside records that were dropped by hand or fell out of the full quarantine.
     pub quarantine_dropped_flows: Counter,
+    /// Records in quarantine, those of earlier runs included.
+    pub quarantine_records: Gauge,
+    /// Flows in them.
+    pub quarantine_flows: Gauge,
+    /// Bytes that they take on disk.
+    pub quarantine_bytes: Gauge,
+    /// Of `set_aside_flows`, those that a replay brought to the store.
+    pub(super) own_replayed_flows: Counter,
+    /// Of `set_aside_flows`, those that the log brings to the sink in their turn.
+    pub(super) own_returned_flows: Counter,
+    /// Of `set_aside_flows`, those that were dropped from the quarantine.
+    pub(super) own_dropped_flows: Counter,
     /// Last position that is durable in the sink.
     pub position: Gauge,
     /// Flows that wait for this sink in the log.
@@ -35,6 +49,8 @@ struct Inner {
     state: State,
     last_error: Option<Problem>,
     counters: SinkCounters,
+    /// Expired flows that earlier openings of the sink counted.
+    expired_before: u64,
 }
 
 /// What the sink's thread is doing.
@@ -79,9 +95,28 @@ impl Status {
         self.lock().last_error.clone()
     }
 
-    /// What only the sink counts.
+    /// What only the sink counts, over all its openings.
     pub fn sink_counters(&self) -> SinkCounters {
-        self.lock().counters
+        let inner = self.lock();
+        let expired_flows = inner.counters.expired_flows + inner.expired_before;
+        SinkCounters { expired_flows, ..inner.counters }
+    }
+
+    /// Flows received since the start that the sink took, at once or by a replay; what it did not keep because it has expired
+    /// is among them.
+    pub fn taken_flows(&self) -> u64 {
+        self.delivered_flows.get() + self.own_replayed_flows.get()
+    }
+
+    /// Flows received since the start that are in quarantine.
+    pub fn set_aside_now(&self) -> u64 {
+        let gone = [&self.own_replayed_flows, &self.own_returned_flows, &self.own_dropped_flows];
+        self.set_aside_flows.get().saturating_sub(gone.iter().map(|counter| counter.get()).sum())
+    }
+
+    /// Flows received since the start that were dropped from the quarantine.
+    pub fn dropped_from_quarantine(&self) -> u64 {
+        self.own_dropped_flows.get()
     }
 
     pub(super) fn set_state(&self, state: State) {
@@ -98,6 +133,16 @@ impl Status {
         self.lock().counters = counters;
     }
 
+    /// The sink is opened anew and counts from 0 again.
+    pub(super) fn reopened(&self) {
+        let mut inner = self.lock();
+        inner.expired_before += std::mem::take(&mut inner.counters.expired_flows);
+    }
+
+    pub(super) fn add_expired(&self, flows: u64) {
+        self.lock().expired_before += flows;
+    }
+
     /// Adds the sink to a scrape.
     pub fn expose(&self, out: &mut Exposition) {
         let labels = [("sink", &*self.name), ("kind", &*self.kind)];
@@ -108,10 +153,27 @@ impl Status {
             ("netflow_sink_delivered_flows_total", "Flows durable in the sink.", self.delivered_flows.get()),
             ("netflow_sink_delivered_records_total", "Log records durable in the sink.", self.delivered_records.get()),
             ("netflow_sink_retries_total", "Tries that failed and were repeated.", self.retries.get()),
-            ("netflow_sink_set_aside_flows_total", "Flows that the store refuses.", self.set_aside_flows.get()),
+            ("netflow_sink_set_aside_flows_total", "Flows that the store refused.", self.set_aside_flows.get()),
+            (
+                "netflow_sink_replayed_flows_total",
+                "Refused flows that the store took later.",
+                self.replayed_flows.get(),
+            ),
+            (
+                "netflow_sink_quarantine_dropped_flows_total",
+                "Refused flows that left the quarantine for good.",
+                self.quarantine_dropped_flows.get(),
+            ),
             ("netflow_sink_expired_flows_total", "Flows older than the retention.", counters.expired_flows),
         ] {
             out.counter(name, help, &labels, count);
+        }
+        for (name, help, gauge) in [
+            ("netflow_sink_quarantine_records", "Records in quarantine.", &self.quarantine_records),
+            ("netflow_sink_quarantine_flows", "Flows in quarantine.", &self.quarantine_flows),
+            ("netflow_sink_quarantine_bytes", "Bytes of the quarantine on disk.", &self.quarantine_bytes),
+        ] {
+            out.gauge(name, help, &labels, gauge.get() as f64);
         }
         let waiting = self.waiting_flows.get() as f64;
         out.gauge("netflow_sink_waiting_flows", "Flows in the log that the sink lacks.", &labels, waiting);

@@ -169,26 +169,30 @@ impl Consumer {
         self.file = None;
     }
 
-    /// Everything up to and including this position has been dealt with, and may be released. Never goes back.
-    pub fn commit(&mut self, position: u64) {
-        let Some(name) = &self.name else { return };
+    /// Everything up to and including this position has been dealt with, and may be released. Never goes back. Gives the flows
+    /// that were waiting and do so no more.
+    pub fn commit(&mut self, position: u64) -> u64 {
+        let Some(name) = &self.name else { return 0 };
         let mut flows = None;
         while self.pending.front().is_some_and(|place| place.position <= position) {
             flows = self.pending.pop_front().map(|place| place.flows);
         }
         let flows = flows.or_else(|| self.shared.flows_upto(position));
         let mut state = self.shared.state();
-        let total = state.flows_total;
+        let (total, mut moved) = (state.flows_total, 0);
         if let Some(mark) = state.consumers.get_mut(name)
             && position > mark.place.position
         {
-            mark.place = Place { position, flows: flows.unwrap_or(mark.place.flows).min(total) };
+            let flows = flows.unwrap_or(mark.place.flows).min(total);
+            moved = flows.saturating_sub(mark.place.flows);
+            mark.place = Place { position, flows };
             state.cursors_moved = true;
         }
         let evicted =
             if self.shared.is_stored() { state.trim(self.shared.config.memory_bytes_max) } else { Vec::new() };
         drop(state);
         self.shared.recycle(evicted);
+        moved
     }
 
     /// What has not been committed.

@@ -134,7 +134,9 @@ impl Run {
 
     fn save(&mut self) {
         match self.engine.save() {
-            Ok(()) => self.consumer.commit(self.engine.position()),
+            Ok(()) => {
+                self.consumer.commit(self.engine.position());
+            }
             Err(error) => tracing::error!(%error, "alerts: the state is not saved"),
         }
     }

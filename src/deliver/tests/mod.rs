@@ -1,8 +1,14 @@
-use std::sync::Mutex;
+mod replay;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::flow::sink::{Entry, Group, NoTail};
-use crate::flow::{FlowBatch, FlowStore, LogId};
+use crate::flow::{FlowBatch, FlowStore, LogId, Record, Sink, SinkConfig, SinkContext, SinkError};
 use crate::log::Lag;
 
 /// A list of entries as a log.
@@ -26,8 +32,11 @@ impl Source for ListSource {
         self.next = self.entries.partition_point(|e| e.position < position);
     }
 
-    fn commit(&mut self, position: u64) {
-        *self.committed.lock().unwrap() = position;
+    fn commit(&mut self, position: u64) -> u64 {
+        let mut committed = self.committed.lock().unwrap();
+        let before = std::mem::replace(&mut *committed, position);
+        let waited = self.entries.iter().filter(|e| e.position > before && e.position <= position);
+        waited.map(|e| e.record.flow_count()).sum()
     }
 
     fn committed(&self) -> u64 {
@@ -39,23 +48,38 @@ impl Source for ListSource {
     }
 }
 
-/// A store in memory whose behaviour a test scripts: called with the number of the write and the positions pulled.
+/// A store in memory whose behaviour a test scripts: called with the number of the write and the times of the flows pulled.
 type Script = dyn Fn(usize, &[u64]) -> Result<Commit, SinkError> + Send + Sync;
 
 enum Commit {
     Yes,
     /// Commits, but the answer is lost.
     AnswerLost,
+    /// Commits all flows but these.
+    But(Vec<u64>),
+    /// The same, and the answer is lost.
+    ButAnswerLost(Vec<u64>),
 }
 
+/// What is stored: a flow's time is its identity.
 #[derive(Default)]
 struct Place {
     stored: Vec<u64>,
-    cursor: Option<u64>,
+    cursors: BTreeMap<LogId, u64>,
     writes: usize,
 }
 
+impl Place {
+    fn sorted(&self) -> Vec<u64> {
+        let mut stored = self.stored.clone();
+        stored.sort_unstable();
+        stored
+    }
+}
+
+#[derive(Clone)]
 struct TestSink {
+    log_id: LogId,
     place: Arc<Mutex<Place>>,
     script: Arc<Script>,
 }
@@ -67,8 +91,8 @@ impl std::fmt::Debug for TestSink {
 }
 
 impl SinkConfig for TestSink {
-    fn open(&self, _: &SinkContext) -> Result<Box<dyn Sink>, SinkError> {
-        Ok(Box::new(TestSink { place: self.place.clone(), script: self.script.clone() }))
+    fn open(&self, context: &SinkContext) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(Box::new(TestSink { log_id: context.log_id, ..self.clone() }))
     }
 
     fn store(&self, _: &SinkContext) -> Result<Option<Arc<dyn FlowStore>>, SinkError> {
@@ -82,23 +106,31 @@ impl SinkConfig for TestSink {
 
 impl Sink for TestSink {
     fn cursor(&mut self) -> Result<Option<u64>, SinkError> {
-        Ok(self.place.lock().unwrap().cursor)
+        Ok(self.place.lock().unwrap().cursors.get(&self.log_id).copied())
     }
 
     fn write(&mut self, group: &mut dyn Group) -> Result<(), SinkError> {
-        let mut positions = Vec::new();
+        let (mut entries, mut times) = (Vec::new(), Vec::new());
         while let Some(entry) = group.next()? {
-            positions.push(entry.position);
+            times.extend(times_of(&entry));
+            entries.push(entry);
         }
-        let Some(last) = positions.last().copied() else { return Ok(()) };
+        let Some(last) = entries.last().map(|entry| entry.position) else { return Ok(()) };
         let mut place = self.place.lock().unwrap();
         place.writes += 1;
-        let answer = (self.script)(place.writes, &positions)?;
-        place.stored.extend(positions);
-        place.cursor = Some(last);
+        let answer = (self.script)(place.writes, &times)?;
+        let none = Vec::new();
+        let refused = if let Commit::But(times) | Commit::ButAnswerLost(times) = &answer { times } else { &none };
+        place.stored.extend(times.iter().filter(|time| !refused.contains(time)));
+        place.cursors.insert(self.log_id, last);
+        for entry in &entries {
+            for (row, time) in times_of(entry).enumerate().filter(|(_, time)| refused.contains(time)) {
+                group.set_aside(entry, row, &format!("no {time}"));
+            }
+        }
         match answer {
-            Commit::Yes => Ok(()),
-            Commit::AnswerLost => Err(SinkError::retry("connection lost")),
+            Commit::Yes | Commit::But(_) => Ok(()),
+            Commit::AnswerLost | Commit::ButAnswerLost(_) => Err(SinkError::retry("connection lost")),
         }
     }
 
@@ -107,37 +139,63 @@ impl Sink for TestSink {
     }
 }
 
-/// Delivers entries 1 to `n` of one flow each under a script; gives what was stored, the status, and the quarantine's heads.
+fn times_of(entry: &Entry) -> impl Iterator<Item = u64> {
+    let Record::Flows(batch) = &entry.record else { panic!("only flows are delivered here") };
+    batch.time.values().to_vec().into_iter().map(|time| time as u64)
+}
+
+/// An entry whose flows have these times.
+fn entry(position: u64, times: &[u64]) -> Entry {
+    let mut batch = FlowBatch::default();
+    times.iter().for_each(|time| batch.time.push(Some(*time as i64)));
+    batch.fill_missing();
+    Entry { position, record: Record::Flows(Arc::new(batch)) }
+}
+
+/// Delivers entries 1 to `n` of one flow each, its time the position, under a script; gives what was stored, the status, and the
+/// positions in quarantine.
 fn deliver(
     n: u64,
     script: impl Fn(usize, &[u64]) -> Result<Commit, SinkError> + Send + Sync + 'static,
 ) -> (Vec<u64>, Arc<Status>, Vec<u64>) {
     let folder = tempfile::tempdir().unwrap();
     let (mut deliverer, place, committed) = start(folder.path(), n, script);
-    let until = Instant::now() + Duration::from_secs(60);
-    while *committed.lock().unwrap() < n && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_until(|| *committed.lock().unwrap() >= n);
     assert!(deliverer.join(Instant::now() + Duration::from_secs(60)));
     assert_eq!(deliverer.status().state(), State::Stopped);
-    let kept = Quarantine::new(&folder.path().join("q"), 1 << 20).list().unwrap();
+    let kept = deliverer.quarantine().list(None, 1000).unwrap();
     let stored = place.lock().unwrap().stored.clone();
-    (stored, deliverer.status().clone(), kept.into_iter().map(|(_, head)| head.position).collect())
+    (stored, deliverer.status().clone(), kept.into_iter().map(|listed| listed.head.position).collect())
+}
+
+fn wait_until(mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < until, "waited in vain");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Starts to deliver; gives the place where it is stored, and the position committed in the log.
 fn start(
-    folder: &std::path::Path,
+    folder: &Path,
     n: u64,
     script: impl Fn(usize, &[u64]) -> Result<Commit, SinkError> + Send + Sync + 'static,
 ) -> (Deliverer, Arc<Mutex<Place>>, Arc<Mutex<u64>>) {
-    let mut batch = FlowBatch::default();
-    batch.time.push(Some(1));
-    batch.fill_missing();
-    let record = Record::Flows(Arc::new(batch));
-    let entries = (1..=n).map(|position| Entry { position, record: record.clone() }).collect();
-    let committed = Arc::new(Mutex::new(0));
-    let place = Arc::new(Mutex::new(Place::default()));
+    let (place, committed) = (Arc::default(), Arc::default());
+    let entries = (1..=n).map(|position| entry(position, &[position])).collect();
+    let deliverer = start_over(folder, entries, &place, &committed, script);
+    (deliverer, place, committed)
+}
+
+/// Starts to deliver entries into a place that may hold something already.
+fn start_over(
+    folder: &Path,
+    entries: Vec<Entry>,
+    place: &Arc<Mutex<Place>>,
+    committed: &Arc<Mutex<u64>>,
+    script: impl Fn(usize, &[u64]) -> Result<Commit, SinkError> + Send + Sync + 'static,
+) -> Deliverer {
     let config = Config {
         name: "test".into(),
         batch_rows: 4,
@@ -152,10 +210,9 @@ fn start(
         rollups: Arc::default(),
         clock: Arc::new(|| 0),
     };
-    let sink = Arc::new(TestSink { place: place.clone(), script: Arc::new(script) });
+    let sink = Arc::new(TestSink { log_id: context.log_id, place: place.clone(), script: Arc::new(script) });
     let source = ListSource { entries, next: 0, committed: committed.clone() };
-    let deliverer = Deliverer::start(config, "test", sink, context, Box::new(source)).unwrap();
-    (deliverer, place, committed)
+    Deliverer::start(config, "test", sink, context, Box::new(source)).unwrap()
 }
 
 #[test]
@@ -172,6 +229,7 @@ fn a_commit_whose_answer_was_lost_is_not_sent_twice() {
     assert_eq!(stored, (1..=10).collect::<Vec<_>>());
     assert_eq!(status.retries.get(), 1);
     assert_eq!(status.last_error().unwrap().reason, "connection lost");
+    assert_eq!(status.delivered_flows.get(), 10);
 }
 
 #[test]
@@ -184,15 +242,21 @@ fn a_passing_failure_loses_nothing() {
 #[test]
 fn what_the_store_refuses_is_set_aside_alone() {
     let (stored, status, kept) =
-        deliver(
-            9,
-            |_, positions| {
-                if positions.contains(&3) { Err(SinkError::Reject("no".into())) } else { Ok(Commit::Yes) }
-            },
-        );
+        deliver(9, |_, times| if times.contains(&3) { Err(SinkError::Reject("no".into())) } else { Ok(Commit::Yes) });
     assert_eq!(stored, [1, 2, 4, 5, 6, 7, 8, 9]);
     assert_eq!(kept, [3]);
     assert_eq!((status.delivered_flows.get(), status.set_aside_flows.get()), (8, 1));
+}
+
+#[test]
+fn rows_refused_in_a_commit_whose_answer_was_lost_are_set_aside() {
+    let (stored, status, kept) = deliver(9, |n, times| {
+        let refused: Vec<u64> = times.iter().copied().filter(|time| time % 3 == 0).collect();
+        Ok(if n == 1 { Commit::ButAnswerLost(refused) } else { Commit::But(refused) })
+    });
+    assert_eq!(stored, [1, 2, 4, 5, 7, 8]);
+    assert_eq!(kept, [3, 6, 9]);
+    assert_eq!((status.delivered_flows.get(), status.set_aside_now()), (6, 3));
 }
 
 #[test]
