@@ -1,6 +1,6 @@
 //! Makes what is missing at the server: two buckets (v2) or retention policies (v1), one for detail and short rollups, one
 //! for long ones; on v2 the names under which InfluxQL finds them. A retention that differs from the configuration's is
-//! changed.
+//! changed. Several collectors may do so at once.
 
 use serde_json::{Value, json};
 use sink_api::SinkError;
@@ -52,7 +52,8 @@ fn policies(client: &Client, config: &Config) -> Result<(), SinkError> {
         match duration(&found, &policy) {
             Some(duration) if duration == format!("{hours}h0m0s") => {}
             Some(_) => {
-                client.define(&format!("ALTER RETENTION POLICY {} ON {database} DURATION {hours}h", name(&policy)))?;
+                let alter = format!("ALTER RETENTION POLICY {} ON {database} DURATION {hours}h", name(&policy));
+                client.define(&format!("{alter} SHARD DURATION {}h", shard_hours(config.kept_days(keep))))?;
             }
             None => {
                 let default = if keep == Keep::Detail { " DEFAULT" } else { "" };
@@ -62,6 +63,16 @@ fn policies(client: &Client, config: &Config) -> Result<(), SinkError> {
         }
     }
     Ok(())
+}
+
+/// Width of the shards of points that are kept so long, as servers choose it for new buckets and policies. A change of the
+/// retention names it too: servers refuse one that is shorter than the shards are wide.
+fn shard_hours(kept_days: i64) -> i64 {
+    match kept_days {
+        ..2 => 1,
+        2..180 => 24,
+        180.. => 7 * 24,
+    }
 }
 
 /// How long a policy of an answer keeps its points, as the server writes it.
@@ -80,7 +91,12 @@ fn buckets(client: &Client, config: &Config) -> Result<(), SinkError> {
     let org = organisation(client, config)?;
     for keep in BOTH {
         let id = bucket(client, config, &org, keep)?;
-        mapping(client, &org, &id, keep)?;
+        let own = Mapping { database: &client.bucket(keep), policy: &client.policy(keep), default: true };
+        own.ensure(client, &org, &id)?;
+        if keep == Keep::Aggregate {
+            let long = Mapping { database: client.database(), policy: &client.policy(keep), default: false };
+            long.ensure(client, &org, &id)?;
+        }
     }
     Ok(())
 }
@@ -98,46 +114,67 @@ fn organisation(client: &Client, config: &Config) -> Result<String, SinkError> {
 /// The id of a bucket with the configured retention.
 fn bucket(client: &Client, config: &Config, org: &str, keep: Keep) -> Result<String, SinkError> {
     let bucket = client.bucket(keep);
-    let rules = json!([{ "type": "expire", "everySeconds": config.kept_days(keep) * 86_400 }]);
-    let found = client.json("GET", &format!("/api/v2/buckets?orgID={org}&name={}", encoded(&bucket)), None);
-    let found = match found {
+    let days = config.kept_days(keep);
+    let path = format!("/api/v2/buckets?orgID={org}&name={}", encoded(&bucket));
+    let find = || match client.json("GET", &path, None) {
         // Some versions say so where others give an empty list.
-        Err(SinkError::Retry { reason, .. }) if reason.contains("status 404") => Value::Null,
-        other => other?["buckets"][0].take(),
+        Err(SinkError::Retry { reason, .. }) if reason.contains("status 404") => Ok(None),
+        other => Ok(other?["buckets"].get(0).cloned()),
     };
-    let id = |value: &Value| {
-        let id = value["id"].as_str().map(str::to_owned);
-        id.ok_or_else(|| SinkError::Fatal(format!("the server's answer about bucket {bucket:?} has no id")))
+    let make = || {
+        let rules = json!([{ "type": "expire", "everySeconds": days * 86_400 }]);
+        let body = json!({ "orgID": org, "name": bucket, "retentionRules": rules });
+        client.json("POST", "/api/v2/buckets", Some(&body))
     };
-    if found.is_null() {
-        return id(&client.json(
-            "POST",
-            "/api/v2/buckets",
-            Some(&json!({ "orgID": org, "name": bucket, "retentionRules": rules })),
-        )?);
-    }
-    let id = id(&found)?;
-    if found["retentionRules"][0]["everySeconds"] != rules[0]["everySeconds"] {
-        client.json("PATCH", &format!("/api/v2/buckets/{id}"), Some(&json!({ "retentionRules": rules })))?;
+    let found = find_or_make(find, make)?;
+    let id = found["id"].as_str().map(str::to_owned);
+    let id = id.ok_or_else(|| SinkError::Fatal(format!("the server's answer about bucket {bucket:?} has no id")))?;
+    if found["retentionRules"][0]["everySeconds"] != json!(days * 86_400) {
+        let shards_s = shard_hours(days) * 3600;
+        let rule = json!({ "type": "expire", "everySeconds": days * 86_400, "shardGroupDurationSeconds": shards_s });
+        client.json("PATCH", &format!("/api/v2/buckets/{id}"), Some(&json!({ "retentionRules": [rule] })))?;
     }
     Ok(id)
 }
 
-/// Has InfluxQL find a bucket as a retention policy of the database that is named like the short one.
-fn mapping(client: &Client, org: &str, bucket: &str, keep: Keep) -> Result<(), SinkError> {
-    let (database, policy) = (client.database(), client.policy(keep));
-    let path = format!("/api/v2/dbrps?orgID={org}&db={}&rp={policy}", encoded(database));
-    let found = client.json("GET", &path, None)?;
-    let mine = |mapping: &Value| mapping["retention_policy"] == *policy && mapping["virtual"] != true;
-    let Some(found) = found["content"].as_array().and_then(|all| all.iter().find(|m| mine(m)).cloned()) else {
-        let mapping = json!({ "orgID": org, "bucketID": bucket, "database": database, "retention_policy": policy,
-                              "default": keep == Keep::Detail });
-        return client.json("POST", "/api/v2/dbrps", Some(&mapping)).map(drop);
-    };
-    if found["bucketID"] == *bucket {
-        return Ok(());
+/// What is there, or what is made. What another collector made in between is found the second time.
+fn find_or_make(
+    find: impl Fn() -> Result<Option<Value>, SinkError>,
+    make: impl FnOnce() -> Result<Value, SinkError>,
+) -> Result<Value, SinkError> {
+    if let Some(found) = find()? {
+        return Ok(found);
     }
-    Err(SinkError::Fatal(format!("database {database:?}, retention policy {policy:?} is mapped to another bucket")))
+    make().or_else(|refused| find()?.ok_or(refused))
+}
+
+/// Under which names InfluxQL finds a bucket. Both buckets are retention policies of one database; the long one is a
+/// database of its own besides, because statements about tags look at the default policy of a database alone.
+struct Mapping<'a> {
+    database: &'a str,
+    policy: &'a str,
+    default: bool,
+}
+
+impl Mapping<'_> {
+    fn ensure(&self, client: &Client, org: &str, bucket: &str) -> Result<(), SinkError> {
+        let Self { database, policy, default } = *self;
+        let path = format!("/api/v2/dbrps?orgID={org}&db={}&rp={}", encoded(database), encoded(policy));
+        let mine = |mapping: &&Value| mapping["retention_policy"] == *policy && mapping["virtual"] != true;
+        let find = || {
+            let found = client.json("GET", &path, None)?;
+            Ok(found["content"].as_array().and_then(|all| all.iter().find(mine)).cloned())
+        };
+        let make = || {
+            let mapping = json!({ "orgID": org, "bucketID": bucket, "database": database, "retention_policy": policy,
+                                  "default": default });
+            client.json("POST", "/api/v2/dbrps", Some(&mapping)).map(|_| mapping)
+        };
+        if find_or_make(find, make)?["bucketID"] == *bucket {
+            return Ok(());
+        }
+        Err(SinkError::Fatal(format!("database {database:?}, retention policy {policy:?} is mapped to another bucket")))
+    }
 }
 
 /// Percent-encoded for a query string.

@@ -79,11 +79,11 @@ pub struct Series<'a> {
     pub values: Vec<Vec<Cell<'a>>>,
 }
 
+/// One of both is there.
 #[derive(serde::Deserialize)]
 struct Document<'a> {
-    #[serde(borrow, default)]
-    results: Vec<Statement<'a>>,
-    #[serde(default)]
+    #[serde(borrow)]
+    results: Option<Vec<Statement<'a>>>,
     error: Option<String>,
 }
 
@@ -115,6 +115,10 @@ pub fn run(
         error => QueryError::Down(client.unreachable(&error).to_string()),
     })?;
     let status = answer.status();
+    if !status.is_success() {
+        // Not every error of a version 2 stands where those of a query do: it must not be read as an answer without rows.
+        return Err(said(&crate::http::refusal(answer), deadline));
+    }
     let reader = answer.into_body().into_with_config().limit(u64::MAX).reader();
     let mut pieces = Pieces { reader: BufReader::with_capacity(READ_BYTES, reader), bytes: Vec::new(), deadline };
     let mut more = true;
@@ -122,11 +126,15 @@ pub fn run(
         let documents = serde_json::Deserializer::from_slice(&pieces.bytes).into_iter::<Document<'_>>();
         for document in documents {
             let document = document.map_err(|e| pieces.unreadable(status.as_u16(), &e))?;
-            if let Some(error) = document.error.or_else(|| document.results.iter().find_map(|r| r.error.clone())) {
+            let (results, error) = match (document.results, document.error) {
+                (None, None) => (Vec::new(), Some("an answer without results".to_owned())),
+                (results, error) => (results.unwrap_or_default(), error),
+            };
+            if let Some(error) = error.or_else(|| results.iter().find_map(|r| r.error.clone())) {
                 return Err(said(&error, deadline));
             }
-            more = document.results.last().is_some_and(|result| result.partial);
-            for result in &document.results {
+            more = results.last().is_some_and(|result| result.partial);
+            for result in &results {
                 for series in &result.series {
                     if !visit(series).map_err(QueryError::Visitor)? {
                         return Ok(());
@@ -227,7 +235,7 @@ mod tests {
         let text = r#"{"results":[{"statement_id":0,"series":[{"name":"x","tags":{"app":""},"columns":["time","a"],
             "values":[[1700000000000000000,9223372036854775807],[-5,null],[0,"say \"hi\"\t"],[1,true]],"partial":true}],"partial":true}]}"#;
         let document: Document<'_> = serde_json::from_str(text).unwrap();
-        let result = &document.results[0];
+        let result = &document.results.unwrap()[0];
         assert!(result.partial && result.error.is_none());
         let series = &result.series[0];
         assert_eq!(series.tags["app"], "");

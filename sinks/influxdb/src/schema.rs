@@ -18,7 +18,7 @@ pub const FLOWS: &str = "flows";
 pub const CURSOR: &str = "netflow_cursor";
 
 /// The rollup in which subscribers are tags.
-const BY_SUBSCRIBER: &str = "usage";
+pub const BY_SUBSCRIBER: &str = "usage";
 
 /// Value of the tag `subscriber_id` of rows whose subscriber stands in the field [`OTHER_FIELD`].
 pub const OTHER: &str = "other";

@@ -144,6 +144,28 @@ fn a_retention_that_changes_is_changed_at_the_server() {
     config.retention.detail_days = 7;
     config.open(&log.context).map(drop).unwrap();
     assert_eq!(policies(), (text("168h0m0s"), text("8784h0m0s")));
+    // Years have shards of a week, which a policy of two days cannot have.
+    for days in [3650, 2, 1, 400] {
+        config.retention.detail_days = days;
+        config.open(&log.context).map(drop).unwrap();
+        assert_eq!(policies().0, Some(format!("{}h0m0s", days * 24)));
+    }
+}
+
+#[test]
+fn subscribers_with_a_tag_stay_bounded_when_the_sink_opens_again() {
+    let Some(server) = Server::start() else { return };
+    let log = Log::new(1_000);
+    let config = Config { tags_max: 3, detail: false, ..server.config() };
+    let mut deliverer = log.deliverer(&config);
+    while !deliverer.done() {
+        assert!(deliverer.step(8));
+        deliverer.reopen();
+    }
+    let answer = server.query("SHOW TAG VALUES FROM \"usage\" WITH KEY = \"subscriber_id\"");
+    let values = answer["results"][0]["series"][0]["values"].as_array().unwrap().clone();
+    let tags: Vec<&str> = values.iter().filter_map(|row| row[1].as_str()).filter(|tag| *tag != "other").collect();
+    assert_eq!((tags.len(), values.len()), (3, 4), "{values:?}");
 }
 
 #[test]

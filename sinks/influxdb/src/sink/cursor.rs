@@ -11,8 +11,9 @@ use sink_api::{Field, LogId, SinkError, Uuid};
 
 use super::MS_NS;
 use crate::http::{Client, WriteError};
+use crate::place;
 use crate::read::{self, Cell};
-use crate::schema::{COLLECTOR, CURSOR};
+use crate::schema::{self, COLLECTOR, CURSOR};
 
 /// Points of a cursor in one day at the most.
 const POINTS_A_DAY: u64 = 4096;
@@ -62,11 +63,17 @@ pub fn write(
     })
 }
 
-/// The subscribers that have a tag at the server.
-pub fn subscribers(client: &Client, timeout: Duration) -> Result<Vec<Uuid>, SinkError> {
-    let statement = format!("SHOW TAG VALUES FROM \"usage\" WITH KEY = \"{}\"", Field::SubscriberId.name());
+/// The subscribers that have a tag at the server: those of `usage`, which is kept so long.
+pub fn subscribers(client: &Client, keep: Keep, timeout: Duration) -> Result<Vec<Uuid>, SinkError> {
+    let statement = format!(
+        "SHOW TAG VALUES ON {} FROM {}.\"{}\" WITH KEY = \"{}\"",
+        place::name(&client.tags_database(keep)),
+        place::name(&client.policy(keep)),
+        schema::BY_SUBSCRIBER,
+        Field::SubscriberId.name()
+    );
     let mut found = Vec::new();
-    read::run(client, Keep::Aggregate, &statement, Instant::now() + timeout, &mut |series| {
+    read::run(client, keep, &statement, Instant::now() + timeout, &mut |series| {
         found.extend(series.values.iter().filter_map(|row| match row.as_slice() {
             [_, Cell::Text(value)] => value.parse::<Uuid>().ok(),
             _ => None,

@@ -59,11 +59,8 @@ impl InfluxSink {
         place::prepare(&client, config)?;
         let timeout = config.request_timeout;
         let cursor = cursor::read(&client, context.log_id, timeout)?;
-        let known = if context.rollups.iter().any(schema::has_subscriber_tag) {
-            cursor::subscribers(&client, timeout)?
-        } else {
-            Vec::new()
-        };
+        let tagged = context.rollups.iter().find(|def| schema::has_subscriber_tag(def));
+        let known = tagged.map_or(Ok(Vec::new()), |def| cursor::subscribers(&client, def.keep, timeout))?;
         Ok(Self {
             rollups: context.rollups.iter().map(|def| (def.name.to_string(), def.keep)).collect(),
             subscribers: Subscribers::new(known, config.tags_max as usize),
