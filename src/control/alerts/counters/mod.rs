@@ -49,8 +49,6 @@ pub struct Counters {
     dpi: Dpi,
     width: Width,
     span_max_ms: i64,
-    /// By code of the batch, slots of subscribers.
-    slots: Vec<u32>,
 }
 
 /// What had no room or came too late, since the start.
@@ -74,7 +72,6 @@ impl Counters {
             dpi: Dpi::default(),
             width: Width::new(BUCKET_MS),
             span_max_ms,
-            slots: Vec::new(),
         }
     }
 
@@ -103,36 +100,34 @@ impl Counters {
     }
 
     fn add_spans(&mut self, batch: &FlowBatch) {
-        self.subscribers.map(batch, &mut self.slots);
+        self.subscribers.begin(batch);
         self.sites.begin(batch);
-        let (codes, resellers) = (batch.subscriber_id.codes(), &batch.reseller_id);
-        for (row, code) in codes.iter().enumerate() {
-            let slot = self.slots[*code as usize];
+        for (row, code) in batch.subscriber_id.codes().iter().enumerate() {
+            let has_ring = self.subscribers.has_ring(*code);
             let direction = batch.direction.value_or_default(row);
             let outward = direction == Direction::Out as u8;
             let site = if outward || direction == Direction::In as u8 { self.sites.of(batch, row) } else { NONE };
-            if slot == NONE && site == NONE {
+            let bytes = batch.bytes.value_or_default(row);
+            if *code != 0 && !has_ring {
+                let untracked = &mut self.subscribers.untracked_bytes;
+                *untracked = untracked.saturating_add(bytes);
+            }
+            if !has_ring && site == NONE {
                 continue;
             }
             let (start, end) = (batch.span_start_ms(row), batch.time.value_or_default(row));
-            let bytes = batch.bytes.value_or_default(row);
             let share = Share::of(self.width, start, end, self.span_max_ms, bytes, 0);
-            if slot != NONE {
-                self.subscribers.note_reseller(slot, resellers.get(row).copied());
-            }
             for bucket in share.first()..=share.last {
                 let bytes = share.at(bucket).0;
-                if slot != NONE {
-                    self.subscribers.add(slot, bucket, bytes);
+                if has_ring {
+                    self.subscribers.book(*code, bucket, bytes);
                 }
                 if site != NONE {
                     self.sites.add(site, bucket, outward, bytes);
                 }
             }
-            if *code != 0 && slot == NONE {
-                self.subscribers.untracked_bytes += bytes;
-            }
         }
+        self.subscribers.end();
     }
 
     /// Every subscriber with more than `above_bytes` in the last 24 hours.

@@ -43,6 +43,23 @@ pub struct Usage {
     pub bytes: u64,
 }
 
+/// A subscriber of the batch at hand.
+#[derive(Clone, Copy, Debug)]
+struct InBatch {
+    /// [`NONE`] when there is no room for a ring.
+    slot: u32,
+    /// Code of the reseller at the batch's last flow.
+    reseller: u32,
+    /// Bytes of the newest bucket and the one before.
+    recent: [u64; 2],
+}
+
+impl Default for InBatch {
+    fn default() -> Self {
+        Self { slot: NONE, reseller: 0, recent: [0; 2] }
+    }
+}
+
 /// All rings.
 #[derive(Debug, Default)]
 pub(super) struct Subscribers {
@@ -63,6 +80,8 @@ pub(super) struct Subscribers {
     /// Pages that are gone.
     removed_pages: Vec<(i64, u32)>,
     dirty_slots: Vec<u32>,
+    /// By code of the batch at hand; code 0 is no subscriber.
+    batch: Vec<InBatch>,
     pub(super) untracked_bytes: u64,
 }
 
@@ -76,13 +95,56 @@ impl Subscribers {
         self.who.len() * SLOT_BYTES + tables + self.pages.len() * (size_of::<Page>() + PAGE_OVERHEAD_BYTES)
     }
 
-    /// Slots of a batch's codes: `slots[code]`.
-    pub(super) fn map(&mut self, batch: &FlowBatch, slots: &mut Vec<u32>) {
-        slots.clear();
-        slots.push(NONE);
-        for subscriber in batch.subscriber_id.values() {
-            slots.push(self.slot(*subscriber));
+    /// Takes note of a batch's subscribers and whose they are. Then [`Subscribers::book`] takes its flows,
+    /// [`Subscribers::end`] ends it.
+    pub(super) fn begin(&mut self, batch: &FlowBatch) {
+        self.batch.clear();
+        self.batch.resize(batch.subscriber_id.values().len() + 1, InBatch::default());
+        for (code, subscriber) in (1..).zip(batch.subscriber_id.values()) {
+            self.batch[code].slot = self.slot(*subscriber);
         }
+        let resellers = &batch.reseller_id;
+        for (code, reseller) in batch.subscriber_id.codes().iter().zip(resellers.codes()) {
+            self.batch[*code as usize].reseller = *reseller;
+        }
+        for code in 1..self.batch.len() {
+            let InBatch { slot, reseller, .. } = self.batch[code];
+            if slot != NONE {
+                self.note_reseller(slot, resellers.value(reseller).copied());
+            }
+        }
+    }
+
+    /// Whether a subscriber of the batch at hand has a ring.
+    #[inline]
+    pub(super) fn has_ring(&self, code: u32) -> bool {
+        self.batch[code as usize].slot != NONE
+    }
+
+    /// Books bytes of a subscriber of the batch at hand that has a ring. What is of the two newest buckets, nearly all, is
+    /// summed first: the rings lie scattered in memory.
+    #[inline]
+    pub(super) fn book(&mut self, code: u32, bucket: i64, bytes: u64) {
+        let of = &mut self.batch[code as usize];
+        let age = self.head.saturating_sub(bucket).max(0);
+        match of.recent.get_mut(age as usize) {
+            Some(sum) => *sum = sum.wrapping_add(bytes),
+            None => {
+                let slot = of.slot;
+                self.add(slot, bucket, bytes);
+            }
+        }
+    }
+
+    /// Books what was summed of the batch at hand.
+    pub(super) fn end(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        for of in batch.iter().filter(|of| of.slot != NONE) {
+            for (bucket, bytes) in [self.head, self.head - 1].into_iter().zip(of.recent) {
+                self.add(of.slot, bucket, bytes);
+            }
+        }
+        self.batch = batch;
     }
 
     fn slot(&mut self, subscriber_id: Uuid) -> u32 {
@@ -107,8 +169,7 @@ impl Subscribers {
         slot
     }
 
-    #[inline]
-    pub(super) fn note_reseller(&mut self, slot: u32, reseller_id: Option<Uuid>) {
+    fn note_reseller(&mut self, slot: u32, reseller_id: Option<Uuid>) {
         let who = &mut self.who[slot as usize];
         if who.reseller_id != reseller_id {
             who.reseller_id = reseller_id;
@@ -118,7 +179,7 @@ impl Subscribers {
 
     /// Books bytes. What lies before the ring is no longer of these 24 hours; what lies after now is of now.
     #[inline]
-    pub(super) fn add(&mut self, slot: u32, bucket: i64, bytes: u64) {
+    fn add(&mut self, slot: u32, bucket: i64, bytes: u64) {
         let bucket = bucket.min(self.head);
         if bytes == 0 || bucket <= self.head - BUCKETS as i64 {
             return;
