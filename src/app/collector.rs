@@ -9,17 +9,19 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::feeds::Feeds;
+use super::quarantine;
 use super::reload::{self, Reloads};
 use super::sinks::Sinks;
 use crate::aggregate;
 use crate::control::alerts::{Alerts, Board};
 use crate::control::config::{self, Settings, Sources};
 use crate::control::http::{
-    Collector, Endpoint, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkStatus, Site, SocketStatus,
+    Collector, Endpoint, HeldDropped, HeldError, HeldPage, HeldRecord, HeldReplayed, HeldWanted, IngestError, Ingested,
+    Readiness, Rejected, Reloaded, SinkStatus, Site, SocketStatus,
 };
 use crate::control::leases::LeaseBook;
 use crate::control::state::{ExporterState, State};
-use crate::decode::Rules;
+use crate::decode::{self, Rules};
 use crate::enrich::{Enrichment, ReloadError, ReloadReport};
 use crate::flow::{Addr, FlowStore, RollupDef, time};
 use crate::log::Log;
@@ -52,6 +54,8 @@ pub(super) struct Running {
     pub rollups: ArcSwap<Vec<RollupDef>>,
     /// Decoding rules by exporter, as the workers have them.
     pub rules: Arc<ArcSwap<Rules>>,
+    /// Records that cannot be true.
+    pub set_aside: Arc<decode::Quarantine>,
     /// Who may send, as the receivers have it.
     pub admission: Arc<ArcSwap<Admission>>,
     pub sinks: RwLock<Sinks>,
@@ -193,6 +197,22 @@ impl Collector for Running {
 
     fn reload(&self) -> Result<Reloaded, Vec<String>> {
         reload::reload(self)
+    }
+
+    fn held(&self, wanted: &HeldWanted<'_>) -> Result<HeldPage, HeldError> {
+        quarantine::list(self, wanted)
+    }
+
+    fn held_record(&self, id: &str, rows_max: usize) -> Result<HeldRecord, HeldError> {
+        quarantine::record(self, id, rows_max)
+    }
+
+    fn replay_held(&self, sink: &str, id: Option<&str>, after: Option<&str>) -> Result<HeldReplayed, HeldError> {
+        quarantine::replay(self, sink, id, after)
+    }
+
+    fn drop_held(&self, sink: &str, id: Option<&str>) -> Result<HeldDropped, HeldError> {
+        quarantine::drop_records(self, sink, id)
     }
 
     fn emit_open_sums(&self) {

@@ -7,6 +7,7 @@ mod feeds;
 mod file_watch;
 mod notify;
 pub mod once;
+mod quarantine;
 mod reload;
 mod restore;
 mod signals;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::StartError;
 use crate::control::config::{SinkSettings, Start};
-use crate::deliver::{self, Deliverer, LogSource, Status};
+use crate::deliver::{self, Deliverer, LogSource, Quarantine, Replayed, Status, Wish};
 use crate::flow::{FlowStore, RollupDef, SinkContext, time};
 use crate::log::{ConsumerOptions, Cursor, Log};
 
@@ -106,6 +106,16 @@ impl RunningSink {
     /// What is known of it.
     pub fn status(&self) -> &Arc<Status> {
         self.deliverer.status()
+    }
+
+    /// What it refused.
+    pub fn quarantine(&self) -> &Arc<Quarantine> {
+        self.deliverer.quarantine()
+    }
+
+    /// Asks for a replay of what it refused; `None` while somebody waits for one.
+    pub fn replay(&self, wish: Wish) -> Option<crossbeam_channel::Receiver<Replayed>> {
+        self.deliverer.replay(wish)
     }
 
     /// Has it commit what it holds and close.

@@ -205,6 +205,16 @@ impl Sinks {
         self.all.iter().map(of_sink).collect()
     }
 
+    /// All sinks.
+    pub fn iter(&self) -> impl Iterator<Item = &RunningSink> {
+        self.all.iter()
+    }
+
+    /// A sink by its name.
+    pub fn get(&self, name: &str) -> Option<&RunningSink> {
+        self.all.iter().find(|sink| sink.name() == name)
+    }
+
     /// Sinks that wait for a person, with the reason.
     pub fn failed(&self) -> Vec<(String, String)> {
         let failed = self.all.iter().map(RunningSink::status).filter(|status| status.state() == State::Failed);

@@ -96,6 +96,7 @@ impl App {
             feeds: Mutex::new(feeds),
             rollups: ArcSwap::new(rollups),
             rules: shared.rules.clone(),
+            set_aside: shared.quarantine.clone(),
             admission: receivers.admission(),
             reloads: Reloads::since_start(),
             reloading: Mutex::default(),

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
+use clap::Args;
 use serde_json::Value;
 use ureq::Agent;
 
@@ -12,6 +13,27 @@ use super::Failure;
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Environment variable with the token when no flag gives one.
 const TOKEN_VARIABLE: &str = "NETFLOW_TOKEN";
+
+/// A running collector, as options name it.
+#[derive(Args, Clone, Debug)]
+pub struct Server {
+    /// A running collector
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9100")]
+    url: String,
+    /// Token; without it NETFLOW_TOKEN of the environment
+    #[arg(long)]
+    token: Option<String>,
+}
+
+impl Server {
+    /// Its API.
+    ///
+    /// # Errors
+    /// As for [`Client::new`].
+    pub fn client(&self) -> Result<Client, Failure> {
+        Client::new(&self.url, self.token.as_deref())
+    }
+}
 
 /// A collector's API.
 #[derive(Debug)]

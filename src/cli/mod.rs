@@ -112,6 +112,9 @@ enum Action {
     /// Ask a running collector or a data folder for sums by any keys and time steps
     #[command(after_help = "Example:\n  rgz-netflow query --by direction --interval 1h --period 24h")]
     Query(ask::QueryOptions),
+    /// What was set aside: see it, bring it to its sink again, drop it
+    #[command(subcommand, after_help = "Example:\n  rgz-netflow quarantine list")]
+    Quarantine(ask::Quarantine),
     /// Send the flow exports of a capture again
     #[command(after_help = "Example:\n  rgz-netflow replay exports.pcap --speed 10 --shift-to-now")]
     Replay(replay::Options),
@@ -148,6 +151,10 @@ pub fn main() -> ExitCode {
         Action::Generate(options) => generate::run(&options),
         Action::Health => common.load().and_then(|settings| health::run(&settings)),
         Action::Query(options) => ask::query(common, &options),
+        Action::Quarantine(what) => match ask::quarantine(&what) {
+            Ok(false) => return ExitCode::from(EXIT_FOUND),
+            done => done.map(|_| ()),
+        },
         Action::Replay(options) => replay::run(&options),
         Action::Report(report) => ask::report(common, &report),
         Action::Run(options) => common.load().and_then(|settings| run::run(&options, settings, common.sources())),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::group::{Bounds, Given, LiveGroup, Source, Wait};
-use super::quarantine::Refused;
+use super::quarantine::{Fate, Refused};
 use super::replay::{self, Parts, Replayed};
 use super::thread::Shared;
 use super::{Config, State};
@@ -135,9 +135,10 @@ impl Run {
             if position <= committed {
                 return false;
             }
-            source.seek(position);
-            let is_there = source.next(Duration::ZERO).is_ok_and(|e| e.is_some_and(|e| e.position == position));
-            set_aside.remove(&position);
+            let is_there = is_in_log(&mut **source, position);
+            if is_there {
+                set_aside.remove(&position);
+            }
             is_there
         };
         let replayed = replay::run(&parts, &asked.wish, &mut give_back);
@@ -154,9 +155,11 @@ impl Run {
         let Some(position) = sink.cursor()? else {
             self.unkept.clear();
             let position = self.source.committed();
+            self.take_back_after(position)?;
             self.source.seek(position + 1);
             return Ok(());
         };
+        self.take_back_after(position)?;
         self.unkept.retain(|refused| refused.entry.position <= position);
         let refused = std::mem::take(&mut self.unkept);
         self.keep(&refused)?;
@@ -168,6 +171,19 @@ impl Run {
         let elsewhere = passed.values().sum::<u64>() + refused.iter().map(Refused::flows).sum::<u64>();
         self.shared.status.delivered_flows.add(waited.saturating_sub(elsewhere));
         self.shared.status.position.set(position as i64);
+        Ok(())
+    }
+
+    /// What an earlier run set aside before the sink went past it comes to the sink again in its turn: it leaves the quarantine, or
+    /// a replay would store it once more.
+    fn take_back_after(&mut self, position: u64) -> Result<(), SinkError> {
+        let Shared { status, quarantine, .. } = &self.shared;
+        let failed = |e| SinkError::retry(format!("quarantine: {e}"));
+        for (name, ahead) in quarantine.after_position(position).map_err(failed)? {
+            if !self.set_aside.contains_key(&ahead) && is_in_log(&mut *self.source, ahead) {
+                quarantine.remove(&name, Fate::Returned, status).map_err(failed)?;
+            }
+        }
         Ok(())
     }
 
@@ -313,4 +329,10 @@ impl Run {
         }
         self.shared.ending.is_asked()
     }
+}
+
+/// Whether the log still gives the record at a position. The source is to be placed anew afterwards.
+fn is_in_log(source: &mut dyn Source, position: u64) -> bool {
+    source.seek(position);
+    matches!(source.next(Duration::ZERO), Ok(Some(entry)) if entry.position == position)
 }

@@ -208,8 +208,9 @@ pub trait Group {
     /// An I/O error of the log's files; give it back from [`Sink::write`].
     fn next(&mut self) -> Result<Option<Entry>, SinkError>;
 
-    /// Sets a row aside that the store will never take: it is kept in quarantine, with the reason, once this write has
-    /// returned `Ok`, and counted. For stores that can tell which row it is; others give [`SinkError::Reject`].
+    /// Sets a row aside that the store will never take: it is kept in quarantine, with the reason, and counted, once this
+    /// write has returned `Ok` or the cursor shows that it was committed. To be called before the commit, whose answer may be
+    /// lost. For stores that can tell which row it is; others give [`SinkError::Reject`].
     fn set_aside(&mut self, entry: &Entry, row: usize, reason: &str);
 }
 

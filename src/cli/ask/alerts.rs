@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{Question, print};
-use crate::cli::client::Client;
+use crate::cli::client::Server;
 use crate::cli::{Common, Failure};
 use crate::control::alerts::{Alert, Kind, Measured, Severity, Subject, test_receiver};
 use crate::flow::time::now_ms;
@@ -30,23 +30,6 @@ pub enum Alerts {
     /// Send a made-up alert to a receiver of the configuration, now
     #[command(after_help = "Example:\n  rgz-netflow alerts test ops -c /etc/rgz-netflow/pipeline.toml")]
     Test(TestOptions),
-}
-
-/// A running collector.
-#[derive(Args, Clone, Debug)]
-struct Server {
-    /// A running collector
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9100")]
-    url: String,
-    /// Token; without it NETFLOW_TOKEN of the environment
-    #[arg(long)]
-    token: Option<String>,
-}
-
-impl Server {
-    fn client(&self) -> Result<Client, Failure> {
-        Client::new(&self.url, self.token.as_deref())
-    }
 }
 
 /// Options of `alerts ack`.

@@ -4,6 +4,7 @@ mod alerts;
 mod export;
 mod folder;
 mod print;
+mod quarantine;
 mod report;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use self::folder::Folder;
 use super::client::Client;
 use super::{Common, Failure};
 use crate::flow::RollupDef;
+pub use quarantine::{Quarantine, quarantine};
 pub use report::{Report, report};
 
 /// Where to ask.

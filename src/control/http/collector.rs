@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::held::{HeldDropped, HeldError, HeldPage, HeldRecord, HeldReplayed, HeldWanted};
 use crate::control::alerts::Board;
 use crate::control::leases::LeaseBook;
 use crate::control::state::ExporterState;
@@ -15,7 +16,7 @@ use crate::telemetry::Exposition;
 use crate::telemetry::ledger::Ledger;
 
 /// The process, as the endpoint sees it. Called from many threads at once. Apart from [`Collector::ingest`],
-/// [`Collector::reload`] and [`Collector::emit_open_sums`] nothing here may wait.
+/// [`Collector::reload`], [`Collector::emit_open_sums`] and what is about the quarantine nothing here may wait.
 pub trait Collector: Send + Sync {
     /// The store of a sink's name; `None` stands for the one that answers by default.
     fn store(&self, name: Option<&str>) -> Option<Arc<dyn FlowStore>>;
@@ -78,6 +79,38 @@ pub trait Collector: Send + Sync {
     /// # Errors
     /// Every problem of the file; then nothing was changed.
     fn reload(&self) -> Result<Reloaded, Vec<String>>;
+
+    /// What was set aside.
+    ///
+    /// # Errors
+    /// A sink that is not there; a folder that cannot be read.
+    fn held(&self, _: &HeldWanted<'_>) -> Result<HeldPage, HeldError> {
+        Ok(HeldPage::default())
+    }
+
+    /// One record that was set aside, with its first rows.
+    ///
+    /// # Errors
+    /// A record that is not there, or cannot be read.
+    fn held_record(&self, _id: &str, _rows_max: usize) -> Result<HeldRecord, HeldError> {
+        Err(HeldError::nowhere())
+    }
+
+    /// Brings what a sink refused to it again: one record, or all, or those after one. Waits for it.
+    ///
+    /// # Errors
+    /// A sink or record that is not there; a sink that takes no data now.
+    fn replay_held(&self, _sink: &str, _id: Option<&str>, _after: Option<&str>) -> Result<HeldReplayed, HeldError> {
+        Err(HeldError::nowhere())
+    }
+
+    /// Drops one record that a sink refused, or all.
+    ///
+    /// # Errors
+    /// As for [`Collector::replay_held`].
+    fn drop_held(&self, _sink: &str, _id: Option<&str>) -> Result<HeldDropped, HeldError> {
+        Err(HeldError::nowhere())
+    }
 
     /// Asks the aggregator to emit the sums of open buckets and waits for it, for a moment at the most. Called before
     /// questions that reach into the last minutes, at most once a second.

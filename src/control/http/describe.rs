@@ -65,8 +65,8 @@ fn operation(route: &Route, schemas: &mut Schemas, error: &Value) -> Value {
         responses.insert("401".into(), fails("A token is needed."));
         responses.insert("403".into(), fails("The token may not do this."));
     }
-    if route.params.iter().copied().flatten().any(|param| param.name == "id") {
-        responses.insert("404".into(), fails("There is nothing of that number."));
+    if route.params.iter().copied().flatten().any(|param| matches!(param.name, "id" | "sink")) {
+        responses.insert("404".into(), fails("There is nothing of that number or name."));
     }
     if route.path.starts_with("/api/") {
         responses.insert("503".into(), fails("The store is down, or there is too much to do; see Retry-After."));

@@ -22,6 +22,7 @@ use super::schemas::Schemas;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A route. The router, the description, the OpenAPI document and the tests walk over the table of them.
+#[derive(Clone, Copy)]
 pub struct Route {
     /// What is done.
     pub method: Method,

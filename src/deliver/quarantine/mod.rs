@@ -159,6 +159,11 @@ impl Quarantine {
         Ok(None)
     }
 
+    /// Bytes on disk of a record by its name; `None` when there is none.
+    pub fn bytes(&self, name: &str) -> Option<u64> {
+        self.item(name).map(|item| item.bytes)
+    }
+
     /// Drops one record, or all. They are lost.
     ///
     /// # Errors
@@ -249,6 +254,15 @@ impl Quarantine {
                 .map(|(name, _)| name.clone())
                 .take(names_max)
                 .collect()
+        })
+    }
+
+    /// Records of the log that feeds the sink now that stand after a position, with their positions.
+    pub(super) fn after_position(&self, position: u64) -> io::Result<Vec<(String, u64)>> {
+        let from = format!("{:020}", position.saturating_add(1));
+        self.with_index(|index| {
+            let ahead = index.items.range(from..).filter(|(_, item)| item.of_this_log);
+            ahead.map(|(name, item)| (name.clone(), item.position)).collect()
         })
     }
 

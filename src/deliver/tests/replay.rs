@@ -220,3 +220,20 @@ fn a_sink_that_takes_no_data_says_so_and_nothing_moves() {
     end(deliverer);
     assert_eq!(place.lock().unwrap().stored, [6]);
 }
+
+#[test]
+fn what_an_earlier_run_set_aside_and_the_sink_takes_in_its_turn_is_not_stored_once_more() {
+    let bench = Bench::new();
+    let deliverer = bench.start(&[&[1, 2], &[7, 8]]);
+    wait_until(|| deliverer.status().set_aside_flows.get() == 2);
+    let totals = deliverer.quarantine().totals().unwrap();
+    end(deliverer);
+    assert_eq!((totals.records, *bench.committed.lock().unwrap()), (1, 1));
+    bench.rule.refuses.store(false, SeqCst);
+    let deliverer = bench.start(&[&[1, 2], &[7, 8]]);
+    bench.wait_committed(2);
+    assert_eq!(replay(&deliverer), Replayed::default());
+    assert_eq!(bench.stored(), [1, 2, 7, 8]);
+    let status = end(deliverer);
+    assert_eq!((status.taken_flows(), status.set_aside_now(), status.quarantine_records.get()), (2, 0, 0));
+}

@@ -211,11 +211,10 @@ impl PostgresSink {
         for connection in &mut self.connections {
             *connection = Connection::new(&self.config)?;
         }
-        commit(&mut self.connections[0], &self.tables, &self.place, pulled, Mark::UpTo(last))?;
         for (batch, row, reason) in &rejected {
             group.set_aside(&pulled.flows[*batch].entry, *row as usize, reason);
         }
-        Ok(())
+        commit(&mut self.connections[0], &self.tables, &self.place, pulled, Mark::UpTo(last))
     }
 
     /// Stores what was pulled, on several connections where that is worth it. What is left in `pulled` after an error of

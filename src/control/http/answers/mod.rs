@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod operate;
 pub mod protocol_breakdown;
+pub mod quarantine;
 pub mod query;
 pub mod reports;
 pub mod sinks;

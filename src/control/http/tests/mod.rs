@@ -9,6 +9,7 @@ mod leases;
 mod limits;
 mod metrics;
 mod process;
+mod quarantine;
 mod reports;
 mod shapes;
 

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::super::collector::{
     Collector, IngestError, Ingested, Readiness, Rejected, Reloaded, SinkState, SinkStatus, Site, SocketStatus,
 };
+use super::super::held::{HeldDropped, HeldError, HeldItem, HeldPage, HeldRecord, HeldReplayed, HeldWanted};
 use super::*;
 use crate::control::alerts::Board;
 use crate::control::leases::LeaseBook;
@@ -51,6 +52,8 @@ pub struct TestProcess {
     pub rollups: Arc<Vec<RollupDef>>,
     pub sites: Mutex<Vec<Site>>,
     pub leases: LeaseBook,
+    /// What a sink named `local` refused.
+    pub held: Seen<HeldItem>,
     pub folder: tempfile::TempDir,
 }
 
@@ -108,6 +111,7 @@ impl TestProcess {
             sites: Mutex::default(),
             board: Arc::new(Board::open(state.alerts()).unwrap()),
             leases: LeaseBook::open(Arc::new(enrichment), Arc::new(state)).unwrap(),
+            held: Mutex::new((1..=3).map(held_item).collect()),
             folder,
         }
     }
@@ -178,6 +182,10 @@ pub fn flows() -> FlowBatch {
     }
     batch.fill_missing();
     batch
+}
+
+fn held_item(number: u64) -> HeldItem {
+    HeldItem { id: format!("sink/local/{number}"), flows: number, sink: Some("local".into()), ..HeldItem::default() }
 }
 
 impl Collector for TestProcess {
@@ -254,6 +262,37 @@ impl Collector for TestProcess {
             return Err(vec!["pipeline.toml:3: unknown key".into(), "pipeline.toml:9: bad port".into()]);
         }
         Ok(Reloaded { applied: vec!["log.bytes_max".into()], ..Reloaded::default() })
+    }
+
+    fn held(&self, wanted: &HeldWanted<'_>) -> Result<HeldPage, HeldError> {
+        if wanted.sink.is_some_and(|sink| sink != "local") {
+            return Err(HeldError::Unknown("there is no such sink".into()));
+        }
+        let after = wanted.after.map_or(0, |id| id.rsplit('/').next().unwrap().parse().unwrap());
+        let items: Vec<_> = self.held.lock().unwrap().iter().skip(after).take(wanted.records_max).cloned().collect();
+        let next = items.last().map(|item| item.id.clone());
+        Ok(HeldPage { items, total: self.held.lock().unwrap().len() as u64, next, ..HeldPage::default() })
+    }
+
+    fn held_record(&self, id: &str, _: usize) -> Result<HeldRecord, HeldError> {
+        let found = self.held.lock().unwrap().iter().find(|item| item.id == id).cloned();
+        let record = found.ok_or_else(|| HeldError::Unknown("there is no such record".into()))?;
+        Ok(HeldRecord { record, ..HeldRecord::default() })
+    }
+
+    fn replay_held(&self, sink: &str, id: Option<&str>, _: Option<&str>) -> Result<HeldReplayed, HeldError> {
+        if self.busy.load(SeqCst) {
+            return Err(HeldError::Busy("sink local: connection refused".into()));
+        }
+        let mut held = self.held.lock().unwrap();
+        let before = held.len();
+        held.retain(|item| id.is_some_and(|id| id != item.id));
+        Ok(HeldReplayed { sink: sink.into(), records: (before - held.len()) as u64, ..HeldReplayed::default() })
+    }
+
+    fn drop_held(&self, sink: &str, id: Option<&str>) -> Result<HeldDropped, HeldError> {
+        let replayed = self.replay_held(sink, id, None)?;
+        Ok(HeldDropped { sink: replayed.sink, records: replayed.records, flows: 0 })
     }
 
     fn emit_open_sums(&self) {

@@ -1,0 +1,137 @@
+//! What the operator looks at and does.
+
+use super::ROWS_MAX;
+use crate::control::alerts::{AlertItem, Severity};
+use crate::control::http::answers::{alerts, exporters, ledger, operate, sinks};
+use crate::control::http::auth::Needs;
+use crate::control::http::collector::Reloaded;
+use crate::control::http::params::{Param, ParamKind};
+use crate::control::http::route::{AnswerKind, Method, Route, Scope, Work};
+
+/// Its rows.
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/alerts",
+        summary: "Alerts that last, and those of the past days",
+        about: "The newest first. A token that is limited to a reseller sees its alerts only.",
+        needs: Needs::Read,
+        scope: Scope::Filtered,
+        params: &[&[
+            Param {
+                name: "severity",
+                kind: ParamKind::OneOf(Severity::NAMES),
+                default: None,
+                about: "Only of this severity.",
+            },
+            Param {
+                name: "days",
+                kind: ParamKind::Whole { min: 0, max: 3660 },
+                default: Some("7"),
+                about: "With those that ended in so many days.",
+            },
+            Param {
+                name: "state",
+                kind: ParamKind::OneOf(alerts::STATES),
+                default: Some("all"),
+                about: "`firing`: only those that last.",
+            },
+            Param { name: "type", kind: ParamKind::OneOf(alerts::TYPES), default: None, about: "Only of this type." },
+            Param { name: "subscriber_id", kind: ParamKind::Uuid, default: None, about: "Only of this subscriber." },
+            Param { name: "reseller_id", kind: ParamKind::Uuid, default: None, about: "Only of this reseller." },
+            Param {
+                name: "limit",
+                kind: ParamKind::Whole { min: 1, max: ROWS_MAX },
+                default: Some("1000"),
+                about: "Most rows.",
+            },
+        ]],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<alerts::Alerts>()),
+        work: Work::Thread,
+        handler: alerts::list,
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v1/netflow/alerts/acknowledge",
+        summary: "Say that an alert was seen",
+        about: "It stays until its condition is over. 404 when there is no such alert.",
+        needs: Needs::Admin,
+        scope: Scope::Refused,
+        params: &[&[Param {
+            name: "id",
+            kind: ParamKind::Whole { min: 0, max: u64::MAX },
+            default: None,
+            about: "The alert's number; needed.",
+        }]],
+        body: Some("nothing"),
+        answer: AnswerKind::Json(|schemas| schemas.add::<AlertItem>()),
+        work: Work::Thread,
+        handler: alerts::acknowledge,
+    },
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/exporters",
+        summary: "What is known of each exporter",
+        about: "",
+        needs: Needs::Read,
+        scope: Scope::Refused,
+        params: &[],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<exporters::Exporters>()),
+        work: Work::Thread,
+        handler: exporters::answer,
+    },
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/sinks",
+        summary: "State of each sink",
+        about: "",
+        needs: Needs::Read,
+        scope: Scope::Refused,
+        params: &[],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<sinks::Sinks>()),
+        work: Work::Thread,
+        handler: sinks::answer,
+    },
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/ledger",
+        summary: "Where every datagram and every flow ended",
+        about: "The sums close: what was received equals what was stored, waits, was left out or was dropped, by reason.",
+        needs: Needs::Read,
+        scope: Scope::Refused,
+        params: &[],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<ledger::LedgerAnswer>()),
+        work: Work::Thread,
+        handler: ledger::answer,
+    },
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/config",
+        summary: "The configuration in force",
+        about: "Secrets are masked.",
+        needs: Needs::Admin,
+        scope: Scope::Refused,
+        params: &[],
+        body: None,
+        answer: AnswerKind::Json(|_| serde_json::json!({ "type": "object" })),
+        work: Work::Thread,
+        handler: operate::config,
+    },
+    Route {
+        method: Method::Post,
+        path: "/api/v1/netflow/reload",
+        summary: "Read the configuration again",
+        about: "What can change while running does; what cannot is named with its reason; a bad file changes nothing (422).",
+        needs: Needs::Admin,
+        scope: Scope::Refused,
+        params: &[],
+        body: Some("nothing"),
+        answer: AnswerKind::Json(|schemas| schemas.add::<Reloaded>()),
+        work: Work::Thread,
+        handler: operate::reload,
+    },
+];

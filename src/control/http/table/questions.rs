@@ -1,0 +1,268 @@
+//! Questions about stored flows, and reports.
+
+use super::ROWS_MAX;
+use super::params::{FLOWS, PLACE, RANGE, STORE, SUBSCRIBER, TIER, UTC_OFFSET, WEEK};
+use crate::control::http::answers::{
+    bandwidth_trend, flows_csv, protocol_breakdown, query, reports, top_talkers, usage,
+};
+use crate::control::http::auth::Needs;
+use crate::control::http::params::{Param, ParamKind};
+use crate::control::http::route::{AnswerKind, Method, Route, Scope, Work};
+
+/// Its rows.
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/top-talkers",
+        summary: "Addresses with the most bytes",
+        about: "From rollups the answer says whether it is exact: customer hosts always are.",
+        needs: Needs::Read,
+        scope: Scope::Filtered,
+        params: &[
+            RANGE,
+            &[
+                Param {
+                    name: "by",
+                    kind: ParamKind::OneOf(top_talkers::BY),
+                    default: Some("src_ip"),
+                    about: "Which address of a flow counts; `host` counts both.",
+                },
+                Param {
+                    name: "limit",
+                    kind: ParamKind::Whole { min: 1, max: ROWS_MAX },
+                    default: Some("10"),
+                    about: "Most rows.",
+                },
+            ],
+            FLOWS,
+            SUBSCRIBER,
+            TIER,
+            STORE,
+        ],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<top_talkers::TopTalkers>()),
+        work: Work::Question,
+        handler: top_talkers::answer,
+    },
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/bandwidth-trend",
+        summary: "Bytes by direction over time",
+        about: "Steps without traffic are there with 0.",
+        needs: Needs::Read,
+        scope: Scope::Filtered,
+        params: &[
+            RANGE,
+            &[Param {
+                name: "interval",
+                kind: ParamKind::Interval,
+                default: Some("1h"),
+                about: "Width of a step; steps are aligned to the Unix epoch.",
+            }],
+            FLOWS,
+            SUBSCRIBER,
+            TIER,
+            STORE,
+        ],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<bandwidth_trend::BandwidthTrend>()),
+        work: Work::Question,
+        handler: bandwidth_trend::answer,
+    },
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/protocol-breakdown",
+        summary: "Shares of protocols and services",
+        about: "`dst_port` is the service's port on whichever side it is. Shares are of everything that matched.",
+        needs: Needs::Read,
+        scope: Scope::Filtered,
+        params: &[
+            WEEK,
+            &[Param {
+                name: "limit",
+                kind: ParamKind::Whole { min: 1, max: ROWS_MAX },
+                default: Some("100"),
+                about: "Most rows.",
+            }],
+            FLOWS,
+            SUBSCRIBER,
+            TIER,
+            STORE,
+        ],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<protocol_breakdown::ProtocolBreakdown>()),
+        work: Work::Question,
+        handler: protocol_breakdown::answer,
+    },
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/subscriber/{subscriber_id}/usage",
+        summary: "One subscriber's traffic",
+        about: "Totals hold in, out and internal. The ports can rest on another tier than the totals; each says which.",
+        needs: Needs::Read,
+        scope: Scope::Filtered,
+        params: &[
+            &[Param { name: "subscriber_id", kind: ParamKind::PathUuid, default: None, about: "The subscriber." }],
+            RANGE,
+            &[Param {
+                name: "limit",
+                kind: ParamKind::Whole { min: 1, max: 1000 },
+                default: Some("10"),
+                about: "Most ports.",
+            }],
+            FLOWS,
+            TIER,
+            STORE,
+        ],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<usage::Usage>()),
+        work: Work::Question,
+        handler: usage::answer,
+    },
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/query",
+        summary: "Any question",
+        about: "Sums by any keys and time steps.",
+        needs: Needs::Read,
+        scope: Scope::Filtered,
+        params: &[
+            RANGE,
+            &[
+                Param {
+                    name: "by",
+                    kind: ParamKind::Keys,
+                    default: None,
+                    about: "Keys; one row in all when not given.",
+                },
+                Param {
+                    name: "measures",
+                    kind: ParamKind::SomeOf(query::MEASURES),
+                    default: Some("bytes,packets,flows"),
+                    about: "What each row holds.",
+                },
+                Param {
+                    name: "interval",
+                    kind: ParamKind::Interval,
+                    default: None,
+                    about: "Width of time steps; the whole range is one when not given.",
+                },
+                Param {
+                    name: "order",
+                    kind: ParamKind::OneOf(query::ORDERS),
+                    default: None,
+                    about: "Measures descending, time ascending; bytes when not given, time with an interval.",
+                },
+                Param {
+                    name: "limit",
+                    kind: ParamKind::Whole { min: 1, max: ROWS_MAX },
+                    default: Some("10000"),
+                    about: "Most rows.",
+                },
+            ],
+            FLOWS,
+            SUBSCRIBER,
+            TIER,
+            STORE,
+        ],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<query::QueryAnswer>()),
+        work: Work::Question,
+        handler: query::answer,
+    },
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/flows.csv",
+        summary: "Flow records as CSV",
+        about: "Streamed, in no order. A connection that ends without the end of the chunks means that the export is not \
+                whole. The header X-Netflow-Note says when a part of the range has expired.",
+        needs: Needs::Read,
+        scope: Scope::Filtered,
+        params: &[
+            RANGE,
+            &[
+                Param {
+                    name: "columns",
+                    kind: ParamKind::Columns,
+                    default: None,
+                    about: "Which columns, in this order; all when not given.",
+                },
+                Param {
+                    name: "limit",
+                    kind: ParamKind::Whole { min: 1, max: u64::MAX },
+                    default: None,
+                    about: "Most rows; all when not given.",
+                },
+            ],
+            FLOWS,
+            SUBSCRIBER,
+            STORE,
+        ],
+        body: None,
+        answer: AnswerKind::Text(&["text/csv"]),
+        work: Work::Export,
+        handler: flows_csv::answer,
+    },
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/reports/monthly",
+        summary: "A month by reseller and site",
+        about: "Traffic, busy hour, 95th percentile, subscribers, growth, and when the site's line will be full. Hours without \
+                traffic count as 0 from the first data on.",
+        needs: Needs::Read,
+        scope: Scope::Filtered,
+        params: &[
+            &[
+                Param {
+                    name: "month",
+                    kind: ParamKind::Month,
+                    default: None,
+                    about: "The month; the last one that is over when not given.",
+                },
+                Param {
+                    name: "compare",
+                    kind: ParamKind::Whole { min: 0, max: 11 },
+                    default: Some("3"),
+                    about: "Earlier months for growth and trend.",
+                },
+                Param {
+                    name: "bucket",
+                    kind: ParamKind::OneOf(reports::monthly::BUCKETS),
+                    default: Some("1h"),
+                    about: "Width of the buckets whose 95th percentile is taken. Hours are kept 12 months, 5 minutes as long as \
+                            detail.",
+                },
+            ],
+            UTC_OFFSET,
+            PLACE,
+            STORE,
+        ],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<reports::MonthlyReport>()),
+        work: Work::Export,
+        handler: reports::monthly::answer,
+    },
+    Route {
+        method: Method::Get,
+        path: "/api/v1/netflow/reports/peak-hours",
+        summary: "Traffic by hour of the day and day of the week",
+        about: "Means over the whole hours of the last days, from the first hour with traffic on.",
+        needs: Needs::Read,
+        scope: Scope::Filtered,
+        params: &[
+            &[Param {
+                name: "days",
+                kind: ParamKind::Whole { min: 1, max: reports::peak_hours::DAYS_MAX },
+                default: Some("28"),
+                about: "Days before now.",
+            }],
+            UTC_OFFSET,
+            PLACE,
+            STORE,
+        ],
+        body: None,
+        answer: AnswerKind::Json(|schemas| schemas.add::<reports::peak_hours::PeakHours>()),
+        work: Work::Question,
+        handler: reports::peak_hours::answer,
+    },
+];
