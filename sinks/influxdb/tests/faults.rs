@@ -5,6 +5,8 @@ mod delivery;
 mod proxy;
 mod server;
 
+use std::time::Duration;
+
 use delivery::Log;
 use proxy::{Cut, Proxy};
 use server::Server;
@@ -31,11 +33,11 @@ fn connections_cut_anywhere_lose_and_double_nothing() {
         }
         cuts += usize::from(proxy.was_cut());
         proxy.set(Cut::Never);
-        if !deliverer.done() {
+        if !deliverer.done() && cuts % 3 == 0 {
             deliverer.step(1);
         }
     }
-    assert!(cuts >= 8 && deliverer.errors.len() >= 8, "{cuts} cuts, {} errors", deliverer.errors.len());
+    assert!(cuts >= 50 && deliverer.errors.len() >= 50, "{cuts} cuts, {} errors", deliverer.errors.len());
     log.assert_stored(&server);
 }
 
@@ -74,6 +76,26 @@ fn a_server_that_is_away_is_waited_for() {
     }
     server.run();
     deliverer.finish();
+    log.assert_stored(&server);
+}
+
+#[test]
+fn a_request_that_is_not_answered_in_time_is_given_up_and_repeated() {
+    let Some(server) = Server::start() else { return };
+    let log = Log::new(2_000);
+    let config = Config { request_timeout: Duration::from_secs(1), ..server.config() };
+    let mut deliverer = log.deliverer(&config);
+    while !deliverer.step(1) {}
+    let stored = deliverer.stored;
+    server.signal("STOP");
+    assert!(!deliverer.step(4), "a server that stands still answers nothing");
+    assert!(deliverer.errors.last().unwrap().contains("timeout"), "{:?}", deliverer.errors);
+    server.signal("CONT");
+    // Nothing was taken back, and what the server did after it was given up counts once.
+    let patient = server.config();
+    let mut deliverer = log.deliverer(&patient);
+    deliverer.finish();
+    assert!(deliverer.stored > stored);
     log.assert_stored(&server);
 }
 

@@ -90,6 +90,12 @@ impl Server {
         }
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        assert!(status.unwrap().success(), "kill -{name}");
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.as_ref().map_or(0, Child::id)
     }

@@ -11,6 +11,8 @@ pub enum Cut {
     Never,
     /// After so many bytes from the client.
     After(usize),
+    /// After so many bytes from the client the server's process with this number is killed, with the rest unread.
+    Kill(usize, u32),
     /// After the server has done the COMMIT of a group, before its answer is passed on.
     Commit,
 }
@@ -49,13 +51,19 @@ fn pass(client: TcpStream, server: TcpStream, cut: Cut) {
         let mut buffer = vec![0; 64 * 1024];
         let (mut passed, mut in_group) = (0, false);
         while let Ok(n @ 1..) = from_client.read(&mut buffer) {
-            let n = if let Cut::After(bytes) = cut { n.min(bytes - passed) } else { n };
+            let n = if let Cut::After(bytes) | Cut::Kill(bytes, _) = cut { n.min(bytes - passed) } else { n };
             let says = |word: &[u8]| buffer[..n].windows(word.len()).any(|bytes| bytes == word);
             in_group |= says(b"INTO netflow.cursors");
             if cut == Cut::Commit && in_group && says(b"COMMIT\0") {
                 muted.store(true, Ordering::SeqCst);
             }
             passed += n;
+            if let Cut::Kill(bytes, pid) = cut
+                && bytes == passed
+            {
+                crate::server::signal(pid, "KILL");
+                break;
+            }
             if to_server.write_all(&buffer[..n]).is_err() || cut == Cut::After(passed) {
                 break;
             }
