@@ -177,7 +177,7 @@ impl Run {
     fn take(&mut self, entry: Entry) {
         match &entry.record {
             Record::Flows(batch) => self.aggregator.add(entry.position, batch, now_ms()),
-            Record::Sums(_) => self.aggregator.pass(entry.position),
+            Record::Sums(_) | Record::Alerts(_) => self.aggregator.pass(entry.position),
         }
         self.log.recycle(entry.record);
     }

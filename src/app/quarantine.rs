@@ -12,7 +12,7 @@ use crate::control::http::{HeldBy, HeldDropped, HeldError, HeldItem, HeldPage, H
 use crate::decode::SetAside;
 use crate::deliver::{DropError, Head, Quarantine, Wish};
 use crate::flow::time::rfc3339;
-use crate::flow::{Field, FlowBatch, Record, RollupSums, Value};
+use crate::flow::{AlertRow, Field, FlowBatch, Record, RollupSums, Value};
 
 /// How long a replay is waited for. It goes on when nobody waits any more.
 const REPLAY_TIME_MAX: Duration = Duration::from_secs(25);
@@ -78,6 +78,7 @@ pub(super) fn record(running: &Running, id: &str, rows_max: usize) -> Result<Hel
     let (rows, total) = match &kept.record {
         Record::Flows(batch) => (flow_rows(batch, rows_max), batch.len()),
         Record::Sums(sums) => (sum_rows(sums, rows_max), sums.rows.iter().map(|rows| rows.len()).sum()),
+        Record::Alerts(rows) => (alert_rows(rows, rows_max), rows.len()),
     };
     let bytes = quarantine.bytes(name).unwrap_or_default();
     Ok(HeldRecord { record: item(sink, name, &kept.head, bytes), rows, total: total as u64 })
@@ -161,7 +162,11 @@ fn item(sink: &str, name: &str, head: &Head, bytes: u64) -> HeldItem {
         log_id: Some(head.log.to_string()),
         position: Some(head.position),
         row: head.row,
-        holds: Some(if head.sums { "sums" } else { "flows" }),
+        holds: Some(match (head.sums, head.alerts) {
+            (true, _) => "sums",
+            (_, true) => "alerts",
+            _ => "flows",
+        }),
         ..HeldItem::default()
     }
 }
@@ -205,6 +210,16 @@ fn sum_rows(sums: &RollupSums, rows_max: usize) -> Vec<Map<String, Json>> {
         shown
     };
     all.take(rows_max).map(row).collect()
+}
+
+fn alert_rows(rows: &[AlertRow], rows_max: usize) -> Vec<Map<String, Json>> {
+    let row = |row: &AlertRow| {
+        let values = AlertRow::COLUMNS.iter().zip(row.values());
+        let mut shown: Map<String, Json> = values.map(|(column, value)| (column.name.into(), json!(value))).collect();
+        shown.insert("time".into(), json!(rfc3339(row.time_ms)));
+        shown
+    };
+    rows.iter().take(rows_max).map(row).collect()
 }
 
 fn unknown(id: &str) -> HeldError {

@@ -282,6 +282,7 @@ impl Run {
             let what = match first.entry.record {
                 Record::Flows(_) => "flows",
                 Record::Sums(_) => "sums",
+                Record::Alerts(_) => "alerts",
             };
             tracing::error!(sink = %self.config.name, position = first.entry.position, what, refused = refused.len(),
                 reason = %first.reason, "the store refuses records or rows; set aside");

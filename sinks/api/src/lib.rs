@@ -4,6 +4,7 @@
 //! Depends on no sink and on nothing of the collector. Lower layers of the collector use it as `flow`.
 
 mod addr;
+pub mod alert;
 pub mod batch;
 pub mod column;
 #[cfg(any(test, feature = "conformance"))]
@@ -16,6 +17,7 @@ pub mod store;
 mod terms;
 
 pub use addr::Addr;
+pub use alert::{AlertEvent, AlertRow};
 pub use batch::{CutSpan, Field, FlowBatch, InternalDestinations, Kind, Value};
 pub use column::{Text, Uuid};
 pub use filter::Filter;

@@ -386,6 +386,8 @@ pub enum Record {
     Flows(Arc<crate::FlowBatch>),
     /// Sums, as the aggregator emitted them.
     Sums(Arc<RollupSums>),
+    /// Beginnings and ends of alerts. Stores that have no place for them pass over.
+    Alerts(Arc<Vec<crate::AlertRow>>),
 }
 
 impl Record {
@@ -393,7 +395,7 @@ impl Record {
     pub fn flow_count(&self) -> u64 {
         match self {
             Record::Flows(batch) => batch.len() as u64,
-            Record::Sums(_) => 0,
+            Record::Sums(_) | Record::Alerts(_) => 0,
         }
     }
 }

@@ -82,6 +82,7 @@ fn points(records: &[Record]) -> usize {
     let of = |record: &Record| match record {
         Record::Flows(batch) => batch.len(),
         Record::Sums(sums) => sums.rows.iter().map(|rows| rows.len()).sum(),
+        Record::Alerts(rows) => rows.len(),
     };
     records.iter().map(of).sum()
 }

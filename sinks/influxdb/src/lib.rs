@@ -38,6 +38,7 @@ pub fn encoded_bytes(records: &[sink_api::Record], log: sink_api::LogId) -> u64 
                 let lines = |rows| line::Lines::of_rollup(rows, log, &mut subscribers);
                 sums.rows.iter().zip(sums.rows.iter().map(lines)).for_each(|(rows, lines)| write(&lines, rows.len()));
             }
+            sink_api::Record::Alerts(_) => {}
         }
     }
     bytes + out.len() as u64

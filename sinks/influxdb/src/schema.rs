@@ -35,6 +35,9 @@ pub const FLOW_END: &str = "flow_end";
 /// Width of the buckets in which flows stand, ms.
 pub const FLOWS_BUCKET_MS: i64 = 1000;
 
+/// Width of the buckets in which alerts stand, ms: their time is kept as it is.
+pub const ALERTS_BUCKET_MS: i64 = 1;
+
 /// Columns that are tags, in the order of their names.
 const TAGS: [Field; 6] = [Field::App, Field::Direction, Field::NasId, Field::Protocol, Field::ResellerId, Field::Site];
 

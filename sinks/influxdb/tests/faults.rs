@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use delivery::Log;
 use proxy::{Cut, Proxy};
+use serde_json::Value;
 use server::Server;
-use sink_api::{SinkConfig, SinkError};
+use sink_api::conformance::DataSet;
+use sink_api::{AlertRow, SinkConfig, SinkError};
 use sink_influxdb::Config;
 
 #[test]
@@ -206,4 +208,38 @@ fn a_wrong_password_waits_for_a_person() {
     let mut deliverer = log.deliverer(&config);
     deliverer.finish();
     assert!(deliverer.errors.is_empty(), "{:?}", deliverer.errors);
+}
+
+#[test]
+fn alerts_are_points_with_everything_that_the_collector_said() {
+    let Some(server) = Server::start() else { return };
+    let log = Log::new(3_000);
+    log.deliverer(&server.config()).finish();
+    for row in DataSet::alerts(&log.set.entries) {
+        let statement = format!(
+            "SELECT * FROM netflow_long.alerts WHERE alert_id = {} AND event = '{}'",
+            row.alert_id,
+            row.event.name()
+        );
+        let answer = server.query(&statement);
+        let series = &answer["results"][0]["series"][0];
+        let (names, values) = (series["columns"].as_array().unwrap(), series["values"].as_array().unwrap());
+        assert_eq!(values.len(), 1, "{statement}: {answer}");
+        let cell = |name: &str| names.iter().position(|n| n == name).map_or(&Value::Null, |at| &values[0][at]);
+        assert_eq!(cell("time").as_i64().unwrap().div_euclid(1_000_000), row.time_ms);
+        assert_eq!(cell("collector"), &log.context.log_id.to_string());
+        for (column, value) in AlertRow::COLUMNS.iter().zip(row.values()) {
+            let expected = match value {
+                sink_api::Value::Null => Value::Null,
+                sink_api::Value::Number(n) => n.min(i64::MAX as u64).into(),
+                sink_api::Value::TimeMs(ms) => ms.into(),
+                // Tags hold no backslash and no control character.
+                other => match (column.few, other.to_string().as_str()) {
+                    (true, text) => text.replace('\\', "%5C").replace('\t', "%09").into(),
+                    (false, text) => text.into(),
+                },
+            };
+            assert_eq!(cell(column.name), &expected, "{}", column.name);
+        }
+    }
 }

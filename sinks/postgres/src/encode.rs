@@ -4,7 +4,7 @@
 //! big-endian. What is the same in every row of a batch (columns that are all null) is copied as one piece; dictionary
 //! values are encoded once a batch.
 
-use sink_api::batch::ColumnRef;
+use sink_api::batch::{ColumnRef, Value};
 use sink_api::column::{Column, Dict, DictValue, IpColumn};
 use sink_api::rollup::{KeyColumn, Role, RollupRows};
 use sink_api::{Addr, Direction, Field, FlowBatch, Key, country};
@@ -215,6 +215,18 @@ fn optional<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut Vec<
     match value {
         Some(value) => write(out, value),
         None => out.extend_from_slice(&NULL),
+    }
+}
+
+/// One value with its length. NUL characters, which TEXT cannot hold, are left out.
+pub fn put_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::TimeMs(ms) => put8(out, columns::to_pg_micros(*ms)),
+        Value::Number(n) => put8(out, bounded(*n)),
+        Value::Ip(addr) => put_addr(out, *addr),
+        Value::Uuid(id) => put(out, id.as_bytes()),
+        Value::Null => out.extend_from_slice(&NULL),
+        other => put(out, other.to_string().replace('\0', "").as_bytes()),
     }
 }
 

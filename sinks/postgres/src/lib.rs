@@ -4,6 +4,7 @@
 //! every flow is there exactly once, whatever breaks. Without TimescaleDB, native partitions by day take the place of
 //! hypertables.
 
+mod alerts;
 mod columns;
 mod config;
 mod connect;

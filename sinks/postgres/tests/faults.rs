@@ -154,7 +154,7 @@ fn a_partition_dropped_under_it_is_made_again() {
         client.batch_execute(&format!("DROP TABLE {}", row.get::<_, String>(0))).unwrap();
     }
     client.batch_execute("DELETE FROM netflow.cursors").unwrap();
-    assert!(!deliverer.step(2), "late rows find no partition");
+    assert!(!deliverer.step(3), "late rows find no partition");
     assert!(deliverer.set_aside.is_empty());
     deliverer.finish();
     log.assert_stored(&mut client);

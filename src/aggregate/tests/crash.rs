@@ -11,7 +11,7 @@ impl TestLog {
         let (mut fresh, _) = aggregator(defs.to_vec(), Config::default());
         let last = self.0.iter().rev().find_map(|record| match record {
             Record::Sums(sums) => Some(sums.clone()),
-            Record::Flows(_) => None,
+            Record::Flows(_) | Record::Alerts(_) => None,
         });
         if let Some(sums) = last {
             fresh.restore(&sums);
@@ -26,7 +26,7 @@ impl TestLog {
             let position = aggregator.position() + 1;
             match record {
                 Record::Flows(batch) => aggregator.add(position, batch, now),
-                Record::Sums(_) => aggregator.pass(position),
+                Record::Sums(_) | Record::Alerts(_) => aggregator.pass(position),
             }
         }
     }
@@ -91,6 +91,7 @@ proptest! {
             match record {
                 Record::Flows(batch) => expected(&defs, batch, &mut want),
                 Record::Sums(sums) => collect(sums, &mut got),
+                Record::Alerts(_) => {}
             }
         }
         prop_assert_eq!(got, want);

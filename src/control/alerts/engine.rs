@@ -15,10 +15,11 @@ use super::deliver::{Deliveries, Plan};
 use super::evaluate::{Evaluator, cir_bytes, judged_window, site_bytes};
 use super::facts::Facts;
 use super::kind::Kind;
+use super::outbox::{OUTBOX, Outbox};
 use super::policy::Policy;
 use crate::control::state::{Keep, StateError};
 use crate::enrich::SiteInfo;
-use crate::flow::{FlowBatch, LogId};
+use crate::flow::{AlertRow, FlowBatch, LogId};
 use crate::telemetry::Counter;
 
 /// Subscribers, sites and hosts that metrics show at most, those with the most first: labels must stay few.
@@ -111,6 +112,7 @@ pub struct Engine {
     keep: Keep,
     counters: Counters,
     evaluator: Evaluator,
+    outbox: Outbox,
     log_id: LogId,
     position: u64,
     /// What could not be saved, by key.
@@ -125,17 +127,20 @@ impl Engine {
     pub fn open(alerts: Arc<Alerts>, keep: Keep, log_id: LogId, span_max_ms: i64) -> Result<Self, StateError> {
         let mut counters = Counters::new(span_max_ms);
         counters.configure(&alerts.config(), true);
-        let mut position = 0;
+        let (mut position, mut outbox) = (0, Outbox::default());
         keep.each(|key, value| {
             if key == [CURSOR] {
                 let cursor = value.split_first_chunk::<16>().filter(|(id, _)| LogId(**id) == log_id);
                 position = cursor.and_then(|(_, at)| at.try_into().ok()).map_or(0, u64::from_be_bytes);
+            } else if key.first() == Some(&OUTBOX) {
+                outbox.restore(value);
             } else {
                 counters.restore(key, value);
             }
         })?;
         counters.restored();
-        Ok(Self { alerts, keep, counters, evaluator: Evaluator::default(), log_id, position, unsaved: BTreeMap::new() })
+        let (evaluator, unsaved) = (Evaluator::default(), BTreeMap::new());
+        Ok(Self { alerts, keep, counters, evaluator, outbox, log_id, position, unsaved })
     }
 
     /// Log position up to which everything is counted; 0 when nothing of this log is.
@@ -154,6 +159,25 @@ impl Engine {
         self.position = position;
     }
 
+    /// Takes note of the alerts at a position: they are in the log.
+    pub fn confirm(&mut self, position: u64, rows: &[AlertRow]) {
+        let mut changes = Vec::new();
+        self.outbox.confirm(rows, &mut changes);
+        self.unsaved.extend(changes);
+        self.position = position;
+    }
+
+    /// Beginnings and ends of alerts that are saved and have to get into the log. To be asked for once everything that the log
+    /// held at the start was read, or what a crash left would get there twice.
+    pub fn due(&self) -> Vec<AlertRow> {
+        self.outbox.due()
+    }
+
+    /// What was due is in the log.
+    pub fn logged(&mut self) {
+        self.outbox.logged();
+    }
+
     /// Judges what holds now. When an alert begins or ends, everything is saved and then the receivers are told. `behind`
     /// says that many flows have not been read yet.
     ///
@@ -170,6 +194,9 @@ impl Engine {
         let events = alerts.board.apply(&findings, history_ms, now_ms);
         let mut saved = Ok(());
         if !events.is_empty() {
+            let mut staged = Vec::new();
+            self.outbox.stage(&events, &mut staged);
+            self.unsaved.extend(staged);
             saved = alerts.deliveries.tell(&events, |staged| {
                 self.unsaved.extend(staged);
                 self.save()
@@ -238,6 +265,8 @@ impl Engine {
         if saved.is_err() {
             self.alerts.save_failures.add(1);
             self.unsaved = changes.into_iter().collect();
+        } else {
+            self.outbox.saved();
         }
         saved
     }

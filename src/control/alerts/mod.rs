@@ -8,6 +8,7 @@
 //!
 //! - Counters, the log cursor up to which they hold, alerts and what waits for receivers are saved in one step, so that a
 //!   crash neither forgets nor repeats. Nobody is told of anything that is not saved.
+//! - Each beginning and end gets into the log once (`outbox`), and from there into the sinks.
 //! - Of one condition there is at most one active alert; it ends when the condition has been over for the hold-down.
 //! - What cannot be judged (flows not read yet, an exporter not heard since the start) changes nothing.
 
@@ -21,6 +22,7 @@ mod evaluate;
 mod expose;
 mod facts;
 mod kind;
+mod outbox;
 mod policy;
 mod receiver_config;
 mod runner;

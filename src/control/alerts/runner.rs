@@ -39,6 +39,7 @@ impl Runner {
     /// # Errors
     /// The thread could not be started.
     pub fn start(log: Arc<Log>, alerts: Arc<Alerts>, engine: Engine, gather: Gather, clock: Clock) -> io::Result<Self> {
+        let read_first = log.end();
         // Should a disk have lost the log's tail: what comes next must not look as if it had been counted.
         log.ensure_position_above(engine.position());
         let start = if engine.position() == 0 { Cursor::Oldest } else { Cursor::At(engine.position()) };
@@ -55,6 +56,7 @@ impl Runner {
             stop: stop.clone(),
             evaluated_ms: now_ms,
             saved_ms: now_ms,
+            read_first,
         };
         let thread = std::thread::Builder::new().name("alerts".into()).spawn(move || run.run())?;
         Ok(Self { alerts, stop, thread: Some(thread) })
@@ -83,6 +85,8 @@ struct Run {
     stop: Arc<AtomicBool>,
     evaluated_ms: i64,
     saved_ms: i64,
+    /// Position up to which the log may hold alerts that an earlier run put there.
+    read_first: u64,
 }
 
 impl Run {
@@ -92,7 +96,8 @@ impl Run {
             match self.consumer.next(if stopping { Duration::ZERO } else { WAIT }) {
                 Ok(Some(entry)) => self.take(entry),
                 Ok(None) if stopping => break,
-                Ok(None) => {}
+                // Nothing is left of what was there at the start, whatever its last position was.
+                Ok(None) => self.read_first = 0,
                 Err(error) => {
                     tracing::error!(%error, "alerts: the log cannot be read");
                     if stopping {
@@ -110,6 +115,7 @@ impl Run {
         match &entry.record {
             Record::Flows(batch) => self.engine.add(entry.position, batch, (self.clock)()),
             Record::Sums(_) => self.engine.pass(entry.position),
+            Record::Alerts(rows) => self.engine.confirm(entry.position, rows),
         }
         self.log.recycle(entry.record);
     }
@@ -129,6 +135,23 @@ impl Run {
         if is_due(self.saved_ms, SAVE_INTERVAL_MS) {
             self.saved_ms = now_ms;
             self.save();
+        }
+        self.log_alerts();
+    }
+
+    /// Puts what began and ended into the log.
+    fn log_alerts(&mut self) {
+        if self.engine.position() < self.read_first {
+            return;
+        }
+        let rows = self.engine.due();
+        if rows.is_empty() {
+            return;
+        }
+        match self.log.append(Record::Alerts(Arc::new(rows))) {
+            Ok(_) => self.engine.logged(),
+            // It is closed: they get there after the next start.
+            Err(error) => tracing::debug!(%error, "alerts: not logged"),
         }
     }
 

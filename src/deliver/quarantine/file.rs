@@ -46,6 +46,7 @@ impl Refused {
             row: self.row.map(|row| row as u64),
             flows: self.flows(),
             sums: matches!(self.entry.record, Record::Sums(_)),
+            alerts: matches!(self.entry.record, Record::Alerts(_)),
             reason,
             at_ms,
         }
@@ -61,10 +62,13 @@ pub struct Head {
     pub position: u64,
     /// The refused row; `None`: the whole record.
     pub row: Option<u64>,
-    /// Flows in it; sums hold none.
+    /// Flows in it; sums and alerts hold none.
     pub flows: u64,
     /// Whether it holds sums instead of flows.
     pub sums: bool,
+    /// Whether it holds alerts instead of flows.
+    #[serde(default)]
+    pub alerts: bool,
     /// Why.
     pub reason: String,
     /// When, ms since the Unix epoch.
@@ -102,7 +106,11 @@ pub(super) fn read(path: &Path) -> io::Result<Kept> {
     fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
     let end = bytes.iter().position(|b| *b == b'\n').ok_or_else(|| io::Error::other("it has no head line"))?;
     let head: Head = serde_json::from_slice(&bytes[..end])?;
-    let kind = if head.sums { PayloadKind::Sums } else { PayloadKind::Flows };
+    let kind = match (head.sums, head.alerts) {
+        (true, _) => PayloadKind::Sums,
+        (_, true) => PayloadKind::Alerts,
+        _ => PayloadKind::Flows,
+    };
     let record = codec::decode(kind, &bytes[end + 1..]).map_err(|e| io::Error::other(e.to_string()))?;
     Ok(Kept { head, record })
 }
@@ -127,6 +135,9 @@ pub(super) fn encode(refused: &Refused) -> io::Result<Vec<u8>> {
             codec::encode(&Record::Flows(one.into()), &mut bytes)
         }
         (Record::Sums(sums), Some(row)) => codec::encode(&Record::Sums(one_row(sums, row).into()), &mut bytes),
+        (Record::Alerts(rows), Some(row)) if row < rows.len() => {
+            codec::encode(&Record::Alerts(vec![rows[row].clone()].into()), &mut bytes)
+        }
         (record, _) => codec::encode(record, &mut bytes),
     };
     encoded.map_err(io::Error::other)?;

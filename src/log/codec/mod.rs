@@ -1,4 +1,4 @@
-//! The payload of a log record: flows or sums as bytes, column by column.
+//! The payload of a log record: flows or sums as bytes, column by column; alerts as JSON.
 //!
 //! Encoding is meant to be cheap rather than small: whole bytes, no compression, loops that vectorise. Decoding takes any
 //! bytes: it never panics, and what it reserves is in proportion to the payload (at most 128 times, for sparse wide columns) plus a constant (columns of one
@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub use bytes::DecodeError;
 pub use size::memory_bytes;
 
-use crate::flow::{FlowBatch, Record, RollupSums, StreamProgress};
+use crate::flow::{AlertRow, FlowBatch, Record, RollupSums, StreamProgress};
 use bytes::Reader;
 
 /// Rows of a batch or of one rollup in one record. Bounds what a forged count can make us reserve.
@@ -33,6 +33,8 @@ pub enum PayloadKind {
     Flows = 1,
     /// An emission of the aggregator.
     Sums = 2,
+    /// Beginnings and ends of alerts.
+    Alerts = 3,
 }
 
 impl PayloadKind {
@@ -41,6 +43,7 @@ impl PayloadKind {
         match code {
             1 => Some(Self::Flows),
             2 => Some(Self::Sums),
+            3 => Some(Self::Alerts),
             _ => None,
         }
     }
@@ -50,6 +53,7 @@ impl PayloadKind {
         match record {
             Record::Flows(_) => Self::Flows,
             Record::Sums(_) => Self::Sums,
+            Record::Alerts(_) => Self::Alerts,
         }
     }
 }
@@ -62,6 +66,7 @@ pub fn encode(record: &Record, out: &mut Vec<u8>) -> Result<(), &'static str> {
     match record {
         Record::Flows(batch) => encode_flows(batch, out),
         Record::Sums(sums) => encode_sums(sums, out),
+        Record::Alerts(rows) => encode_alerts(rows, out),
     }
 }
 
@@ -81,6 +86,14 @@ pub fn encode_flows(batch: &FlowBatch, out: &mut Vec<u8>) -> Result<(), &'static
     }
     flows::put(batch, out);
     Ok(())
+}
+
+/// JSON: they are few, and may get more columns.
+fn encode_alerts(rows: &[AlertRow], out: &mut Vec<u8>) -> Result<(), &'static str> {
+    if rows.len() > ROWS_MAX {
+        return Err("more rows than a record may have");
+    }
+    serde_json::to_writer(out, rows).map_err(|_| "alerts that are no JSON")
 }
 
 fn encode_sums(sums: &RollupSums, out: &mut Vec<u8>) -> Result<(), &'static str> {
@@ -115,6 +128,10 @@ pub fn decode(kind: PayloadKind, payload: &[u8]) -> Result<Record, DecodeError> 
             let sums = sums::read(&mut from)?;
             if from.left() > 0 { from.fail("bytes after the end") } else { Ok(Record::Sums(Arc::new(sums))) }
         }
+        PayloadKind::Alerts => match serde_json::from_slice(payload) {
+            Ok(rows) => Ok(Record::Alerts(Arc::new(rows))),
+            Err(_) => Reader::new(payload).fail("alerts that are no JSON of theirs"),
+        },
     }
 }
 

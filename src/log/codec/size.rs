@@ -7,6 +7,8 @@ use crate::flow::{Field, Record};
 
 /// Fixed cost of a record: the struct itself and allocation overhead.
 const RECORD_BYTES: usize = 4096;
+/// Assumed size of an alert with its texts.
+const ALERT_BYTES: usize = 1024;
 /// Assumed average length of a dictionary's text with its header.
 const TEXT_BYTES: usize = 40;
 
@@ -20,6 +22,7 @@ pub fn memory_bytes(record: &Record) -> usize {
                 .iter()
                 .map(|rows| 7 * 8 * rows.len() + rows.keys.iter().map(|(_, c)| of_key(c)).sum::<usize>())
                 .sum(),
+            Record::Alerts(rows) => rows.len() * ALERT_BYTES,
         }
 }
 

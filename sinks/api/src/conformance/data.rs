@@ -8,7 +8,7 @@ use crate::column::Text;
 use crate::rollup::{Record, RollupDef};
 use crate::sink::Entry;
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
-use crate::{Addr, Direction, FlowBatch, Uuid};
+use crate::{Addr, AlertEvent, AlertRow, Direction, FlowBatch, Uuid};
 
 /// The first flow's day: 2026-01-05, 00:00 UTC, a multiple of 5 days since the epoch.
 pub const START_MS: i64 = 20_460 * DAY_MS;
@@ -55,9 +55,73 @@ impl DataSet {
             if number % 20 == 5 || number == 0 {
                 push(&mut other_log, &batch, rollups);
             }
+            if number % 4 == 0 {
+                push_alerts(&mut entries, &mut random, START_MS + days * DAY_MS);
+                push_alerts(&mut other_log, &mut random, START_MS + days * DAY_MS);
+            }
         }
         Self { entries, other_log, now_ms: START_MS + days * DAY_MS, days }
     }
+}
+
+impl DataSet {
+    /// Every alert of a log's entries.
+    pub fn alerts(entries: &[Entry]) -> impl Iterator<Item = &AlertRow> {
+        entries.iter().flat_map(|entry| match &entry.record {
+            Record::Alerts(rows) => rows.as_slice(),
+            _ => &[],
+        })
+    }
+}
+
+/// Two beginnings of alerts at the same time, and the end of one of them: what may be absent is, in one of them.
+fn push_alerts(entries: &mut Vec<Entry>, random: &mut Random, end_ms: i64) {
+    let position = entries.last().map_or(1, |entry| entry.position + 1);
+    let fired_at_ms = end_ms - HOUR_MS - random.below(20 * DAY_MS as u64) as i64;
+    let bare = AlertRow {
+        time_ms: fired_at_ms,
+        event: AlertEvent::Firing,
+        alert_id: position,
+        alert_type: "sink_lag".to_owned(),
+        severity: "medium".to_owned(),
+        subscriber_id: None,
+        reseller_id: None,
+        nas_id: None,
+        site: None,
+        host: None,
+        exporter_ip: None,
+        name: None,
+        value: u64::MAX,
+        threshold: 0,
+        bytes: None,
+        connections: None,
+        unique_destinations: None,
+        summary: String::new(),
+        fired_at_ms,
+        resolved_at_ms: None,
+    };
+    let full = AlertRow {
+        alert_id: position + 1_000_000,
+        alert_type: "host_connections".to_owned(),
+        subscriber_id: Some(Uuid::from_u128(random.below(50).into())),
+        reseller_id: Some(Uuid::from_u128(random.below(3).into())),
+        nas_id: Some(TEXTS[random.below(8) as usize].to_owned()),
+        site: Some(TEXTS[random.below(8) as usize].to_owned()),
+        host: Some(Addr::v4(0x0a00_0000 | random.below(40) as u32)),
+        exporter_ip: Some(Addr(0x2001_0db8 << 96 | u128::from(random.below(9)))),
+        name: Some(TEXTS[random.below(8) as usize].to_owned()),
+        value: random.magnitude(40),
+        threshold: random.magnitude(30),
+        bytes: Some(random.magnitude(40)),
+        connections: Some(random.magnitude(20)),
+        unique_destinations: Some(random.magnitude(10)),
+        summary: TEXTS.join("\n"),
+        ..bare.clone()
+    };
+    let resolved_at_ms = Some(fired_at_ms + HOUR_MS);
+    let end = AlertRow { time_ms: fired_at_ms + HOUR_MS, event: AlertEvent::Resolved, resolved_at_ms, ..full.clone() };
+    let record = Record::Alerts(Arc::new(vec![bare, full, end]));
+    entries.push(Entry { position, record });
 }
 
 fn push(entries: &mut Vec<Entry>, batch: &Arc<FlowBatch>, defs: &[RollupDef]) {

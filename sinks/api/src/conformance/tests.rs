@@ -26,7 +26,7 @@ fn the_data_set_has_what_stores_get_wrong() {
         .iter()
         .filter_map(|entry| match &entry.record {
             crate::Record::Flows(batch) => Some(batch),
-            crate::Record::Sums(_) => None,
+            crate::Record::Sums(_) | crate::Record::Alerts(_) => None,
         })
         .collect();
     assert!(batches.iter().all(|batch| batch.ragged_column().is_none()));

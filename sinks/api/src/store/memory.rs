@@ -96,7 +96,7 @@ impl FlowStore for MemoryStore {
 fn batch_of(record: &Record) -> Option<Arc<FlowBatch>> {
     match record {
         Record::Flows(batch) => Some(Arc::clone(batch)),
-        Record::Sums(_) => None,
+        Record::Sums(_) | Record::Alerts(_) => None,
     }
 }
 

@@ -3,8 +3,11 @@
 //! A line is the measurement, tags in the order of their names, fields, timestamp in ns. What belongs to a value of a dictionary
 //! is made once a batch, name and escapes included; what is null is absent.
 
+mod alert;
 mod part;
 mod text;
+
+pub use alert::alert_line;
 
 use hashbrown::HashSet;
 use sink_api::batch::ColumnRef;

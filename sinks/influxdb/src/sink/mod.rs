@@ -17,13 +17,13 @@ use std::time::Duration;
 use sink_api::rollup::{Keep, Record, RollupRows};
 use sink_api::sink::{Group, SinkCounters};
 use sink_api::time::DAY_MS;
-use sink_api::{Entry, FlowBatch, Sink, SinkContext, SinkError};
+use sink_api::{AlertRow, Entry, FlowBatch, Sink, SinkContext, SinkError};
 
 use crate::config::Config;
 use crate::http::Client;
-use crate::line::{Lines, Subscribers};
+use crate::line::{Lines, Subscribers, alert_line};
 use crate::place;
-use crate::schema::{self, FLOWS_BUCKET_MS};
+use crate::schema::{self, ALERTS_BUCKET_MS, FLOWS_BUCKET_MS};
 use cursor::Cursor;
 use requests::Requests;
 
@@ -126,6 +126,27 @@ impl InfluxSink {
     }
 }
 
+impl InfluxSink {
+    /// Adds alerts, which are numbered with the rows of rollups; `first` is the number of the first.
+    fn add_alerts(
+        &self,
+        requests: &mut Requests<'_>,
+        entry: u32,
+        rows: &[AlertRow],
+        first: u64,
+    ) -> Result<(), SinkError> {
+        let kept = self.kept(Keep::Aggregate);
+        for (index, row) in rows.iter().enumerate().filter(|(_, row)| kept.contains(&row.time_ms)) {
+            let timestamp = timestamp(row.time_ms, ALERTS_BUCKET_MS, first + index as u64);
+            let log = self.context.log_id;
+            requests.add(rollup_request(Keep::Aggregate), (entry, index as u32), |out| {
+                alert_line(row, log, timestamp, out);
+            })?;
+        }
+        Ok(())
+    }
+}
+
 /// A row that the server refuses: number of its entry in the group, row of the record, reason.
 #[derive(Debug)]
 struct Refused {
@@ -184,6 +205,10 @@ impl Sink for InfluxSink {
                         next.sums += rows.len() as u64;
                         index += rows.len() as u32;
                     }
+                }
+                Record::Alerts(rows) => {
+                    self.add_alerts(&mut requests, number, rows, next.sums)?;
+                    next.sums += rows.len() as u64;
                 }
             }
         }

@@ -45,6 +45,7 @@ impl Log {
                 Record::Sums(sums) => sums.rows.iter().for_each(|rows| {
                     (0..rows.len()).for_each(|row| add(&rows.rollup, rows.measures(row)));
                 }),
+                Record::Alerts(_) => {}
             }
         }
         totals
@@ -61,5 +62,7 @@ impl Log {
             let sums = format!("SELECT sum(bytes), sum(packets), {flows} FROM {policy}.{name}");
             assert_eq!(server.numbers(&sums), want, "{name}");
         }
+        let alerts = DataSet::alerts(&self.set.entries).count() as u64;
+        assert_eq!(server.numbers("SELECT count(value) FROM netflow_long.alerts"), [alerts], "alerts");
     }
 }

@@ -143,6 +143,8 @@ impl Sink for ParquetSink {
             match entry.record {
                 Record::Flows(batch) => pending.push_flows(batch),
                 Record::Sums(sums) => pending.push_sums(sums),
+                // The collector itself remembers alerts beside these files; a file for the few of a day would be all overhead.
+                Record::Alerts(_) => {}
             }
             if pending.flow_rows() >= self.config.row_group_rows {
                 pending.flush_flows(&mut commit).map_err(|e| SinkError::retry(e.to_string()))?;

@@ -11,6 +11,7 @@ use postgres::{Client, Transaction};
 use sink_api::rollup::Keep;
 use sink_api::{RollupDef, SinkError};
 
+use crate::alerts;
 use crate::columns::{BUCKET, ColumnDef, flow_columns, rollup_columns};
 use crate::config::{Config, literal, quote};
 use crate::connect::sink_error;
@@ -78,11 +79,20 @@ pub enum Layout {
     },
 }
 
-/// Makes or migrates everything; gives how rows are divided by time.
+/// What was made or found.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// How rows are divided by time.
+    pub layout: Layout,
+    /// The table of alerts; `None` when another table has its name.
+    pub alerts: Option<Table>,
+}
+
+/// Makes or migrates everything. Another table that is named like the one of alerts is left alone: then alerts are not stored.
 ///
 /// # Errors
 /// `Fatal` when a table of the same name and another shape, or a newer schema, is there.
-pub fn prepare(client: &mut Client, config: &Config, rollups: &[RollupDef]) -> Result<Layout, SinkError> {
+pub fn prepare(client: &mut Client, config: &Config, rollups: &[RollupDef]) -> Result<Prepared, SinkError> {
     let extension = config.timescale && timescale::enable(client)?;
     let mut tx = client.transaction().map_err(failed)?;
     lock(&mut tx)?;
@@ -91,15 +101,16 @@ pub fn prepare(client: &mut Client, config: &Config, rollups: &[RollupDef]) -> R
     for table in tables(config, rollups) {
         make(&mut tx, config, &table, layout)?;
     }
+    let alerts = alerts_table(&mut tx, config, layout)?;
     time_bucket(&mut tx)?;
     tx.batch_execute(&include_str!("views.sql").replace("{flows}", &config.flows_table())).map_err(failed)?;
     tx.commit().map_err(failed)?;
     if let Layout::Hypertables { policies: true } = layout {
-        for table in tables(config, rollups) {
-            timescale::policies(client, config, &table)?;
+        for table in tables(config, rollups).iter().chain(&alerts) {
+            timescale::policies(client, config, table)?;
         }
     }
-    Ok(layout)
+    Ok(Prepared { layout, alerts })
 }
 
 /// The server's version, and how rows are or will be divided by time.
@@ -119,7 +130,7 @@ pub fn describe(client: &mut Client, timescale: bool) -> Result<String, SinkErro
     Ok(format!("PostgreSQL {version}, {divided}"))
 }
 
-/// Every table of the sink.
+/// Every table of flows and rollups.
 pub fn tables(config: &Config, rollups: &[RollupDef]) -> Vec<Table> {
     let rollups = rollups.iter().map(|def| Table::rollup(config, def));
     std::iter::once(Table::flows(config)).chain(rollups).collect()
@@ -170,6 +181,20 @@ fn make(tx: &mut Transaction<'_>, config: &Config, table: &Table, layout: Layout
             "{} is there and is no partitioned table: choose another table",
             table.quoted
         ))),
+    }
+}
+
+/// The platform whose database this is may have a table of that name: flows go on without alerts then.
+fn alerts_table(tx: &mut Transaction<'_>, config: &Config, layout: Layout) -> Result<Option<Table>, SinkError> {
+    let table = alerts::table(config);
+    let is_there = kind_of(tx, config, &table)?.is_some();
+    match make(tx, config, &table, layout) {
+        Ok(()) => Ok(Some(table)),
+        Err(SinkError::Fatal(reason)) if is_there => {
+            tracing::warn!("alerts are not stored: {reason}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -13,13 +13,14 @@ use postgres::{Client, Transaction};
 use sink_api::rollup::RollupRows;
 use sink_api::sink::{Group, SinkCounters};
 use sink_api::time::DAY_MS;
-use sink_api::{Field, Sink, SinkContext, SinkError, Uuid};
+use sink_api::{Field, LogId, Sink, SinkContext, SinkError, Uuid};
 
+use crate::alerts;
 use crate::columns::flow_fields;
 use crate::config::Config;
 use crate::connect::{chain, connect, sink_error};
 use crate::encode::{HEADER, Rows, TRAILER};
-use crate::schema::{self, Layout, Partitions, Table};
+use crate::schema::{self, Layout, Partitions, Prepared, Table};
 use parts::Ranges;
 use pulled::{FlowRows, Pulled};
 
@@ -65,6 +66,8 @@ struct Tables {
     flows: Table,
     fields: Vec<Field>,
     rollups: BTreeMap<String, Table>,
+    alerts: Option<Table>,
+    log_id: LogId,
 }
 
 /// What a transaction says about positions.
@@ -149,9 +152,10 @@ impl PostgresSink {
         let mut first = Connection::new(config)?;
         let place = Place::of(config, context);
         place.fence(&mut first.client)?;
-        let layout = schema::prepare(&mut first.client, config, &context.rollups)?;
+        let Prepared { layout, alerts } = schema::prepare(&mut first.client, config, &context.rollups)?;
         let rollups = context.rollups.iter().map(|def| (def.name.to_string(), Table::rollup(config, def)));
-        let tables = Tables { flows: Table::flows(config), fields: flow_fields(), rollups: rollups.collect() };
+        let (flows, fields, rollups) = (Table::flows(config), flow_fields(), rollups.collect());
+        let tables = Tables { flows, fields, rollups, alerts, log_id: context.log_id };
         let mut connections = vec![first];
         for _ in 1..config.connections {
             connections.push(Connection::new(config)?);
@@ -187,6 +191,10 @@ impl PostgresSink {
                 let times = sums.rows.iter().map(|row| sums.rollup().bucket[*row as usize]);
                 self.partitions.ensure(client, config, table, times)?;
             }
+        }
+        if let Some(table) = &self.tables.alerts {
+            let times = pulled.alerts.iter().flat_map(|alerts| alerts.rows.iter().map(|row| row.time_ms));
+            self.partitions.ensure(client, config, table, times)?;
         }
         Ok(())
     }
@@ -248,6 +256,9 @@ fn commit(
         });
         copy(&mut tx, table, of_table, buffer)?;
     }
+    if let Some(table) = &tables.alerts {
+        copy_alerts(&mut tx, table, pulled, tables.log_id)?;
+    }
     place.mark(&mut tx, mark)?;
     tx.commit().map_err(|e| sink_error("commit", &e))
 }
@@ -278,6 +289,17 @@ fn copy<'a>(
     }
     buffer.extend_from_slice(TRAILER);
     writer.write_all(buffer).map_err(broken)?;
+    writer.finish().map(drop).map_err(|e| sink_error(&table.name, &e))
+}
+
+fn copy_alerts(tx: &mut Transaction<'_>, table: &Table, pulled: &Pulled, log: LogId) -> Result<(), SinkError> {
+    let mut rows = pulled.alerts.iter().flat_map(|alerts| alerts.rows.iter()).peekable();
+    if rows.peek().is_none() {
+        return Ok(());
+    }
+    let mut writer = tx.copy_in(&table.copy()).map_err(|e| sink_error(&table.name, &e))?;
+    let bytes = alerts::copy_bytes(rows, log);
+    writer.write_all(&bytes).map_err(|error| copy_error(&table.name, &error))?;
     writer.finish().map(drop).map_err(|e| sink_error(&table.name, &e))
 }
 
@@ -317,6 +339,7 @@ impl Sink for PostgresSink {
         }
         let mut tables: Vec<Table> = self.tables.rollups.values().cloned().collect();
         tables.push(self.tables.flows.clone());
+        tables.extend(self.tables.alerts.clone());
         let client = &mut self.connections[0].client;
         if schema::retain(client, &self.config, self.layout, &tables, now_ms)? > 0 {
             self.partitions = Partitions::default();

@@ -8,7 +8,7 @@ use std::panic::resume_unwind;
 use postgres::Client;
 use sink_api::SinkError;
 
-use super::pulled::{FlowRows, Pulled, SumRows};
+use super::pulled::{AlertRows, FlowRows, Pulled, SumRows};
 use super::{Connection, Mark, Place, Tables};
 use crate::connect::sink_error;
 
@@ -84,15 +84,17 @@ pub(super) fn commit(
 /// Positions of the first and last entry of a part.
 fn positions(part: &Pulled) -> Option<(u64, u64)> {
     let flows = part.flows.iter().map(|flows| flows.entry.position);
-    let all = || flows.clone().chain(part.sums.iter().map(|sums| sums.position));
+    let sums = part.sums.iter().map(|sums| sums.position);
+    let all = || flows.clone().chain(sums.clone()).chain(part.alerts.iter().map(|alerts| alerts.position));
     Some((all().min()?, all().max()?))
 }
 
 /// Parts of about equal rows; the rows of one entry, and all entries between the first and last of a part, stay together.
 fn divide(pulled: &mut Pulled, most: usize) -> Vec<Pulled> {
     let flows = pulled.flows.iter().map(|flows| (flows.entry.position, flows.rows.len()));
-    let mut entries: Vec<(u64, usize)> =
-        flows.chain(pulled.sums.iter().map(|sums| (sums.position, sums.rows.len()))).collect();
+    let sums = pulled.sums.iter().map(|sums| (sums.position, sums.rows.len()));
+    let alerts = pulled.alerts.iter().map(|alerts| (alerts.position, alerts.rows.len()));
+    let mut entries: Vec<(u64, usize)> = flows.chain(sums).chain(alerts).collect();
     entries.sort_unstable();
     let rows: usize = entries.iter().map(|(_, rows)| rows).sum();
     let count = (rows / PART_ROWS_MIN).clamp(1, most);
@@ -109,6 +111,7 @@ fn divide(pulled: &mut Pulled, most: usize) -> Vec<Pulled> {
     let part_of = |position: u64| ends.partition_point(|end| *end < position);
     pulled.flows.drain(..).for_each(|flows: FlowRows| parts[part_of(flows.entry.position)].flows.push(flows));
     pulled.sums.drain(..).for_each(|sums: SumRows| parts[part_of(sums.position)].sums.push(sums));
+    pulled.alerts.drain(..).for_each(|alerts: AlertRows| parts[part_of(alerts.position)].alerts.push(alerts));
     parts.retain(|part| positions(part).is_some());
     parts
 }
@@ -116,4 +119,5 @@ fn divide(pulled: &mut Pulled, most: usize) -> Vec<Pulled> {
 fn put_back(pulled: &mut Pulled, mut part: Pulled) {
     pulled.flows.append(&mut part.flows);
     pulled.sums.append(&mut part.sums);
+    pulled.alerts.append(&mut part.alerts);
 }

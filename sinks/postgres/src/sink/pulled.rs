@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sink_api::rollup::{Keep, Record, RollupRows};
 use sink_api::sink::Group;
-use sink_api::{Entry, FlowBatch, RollupSums, SinkError};
+use sink_api::{AlertRow, Entry, FlowBatch, RollupSums, SinkError};
 
 use super::{FUTURE_MS_MAX, PostgresSink};
 use crate::encode::unstorable;
@@ -16,6 +16,7 @@ use crate::schema;
 pub(super) struct Pulled {
     pub flows: Vec<FlowRows>,
     pub sums: Vec<SumRows>,
+    pub alerts: Vec<AlertRows>,
     /// Position of the last entry.
     pub last: Option<u64>,
     /// Flows older than the retention or too far in the future.
@@ -49,6 +50,12 @@ impl SumRows {
     }
 }
 
+/// Alerts of one entry that are stored.
+pub(super) struct AlertRows {
+    pub position: u64,
+    pub rows: Vec<AlertRow>,
+}
+
 impl PostgresSink {
     /// Takes all entries of a group: they share their batches with the log, so that costs no copy.
     pub(super) fn pull(&self, group: &mut dyn Group) -> Result<Pulled, SinkError> {
@@ -75,6 +82,11 @@ impl PostgresSink {
                             pulled.sums.push(SumRows { position, sums, index, rows: rows.collect() });
                         }
                     }
+                }
+                Record::Alerts(rows) => {
+                    let kept = self.kept(Keep::Aggregate, now_ms);
+                    let rows = rows.iter().filter(|row| kept.contains(&row.time_ms)).cloned();
+                    pulled.alerts.push(AlertRows { position: entry.position, rows: rows.collect() });
                 }
             }
         }

@@ -30,7 +30,7 @@ impl Log {
         let delta = end_ms - self.set.now_ms;
         let flows = std::mem::take(&mut self.set.entries).into_iter().filter_map(|entry| match entry.record {
             Record::Flows(batch) => Some(batch),
-            Record::Sums(_) => None,
+            Record::Sums(_) | Record::Alerts(_) => None,
         });
         for (position, batch) in (1..).zip(flows) {
             let mut batch = (*batch).clone();
@@ -47,7 +47,7 @@ impl Log {
     pub fn count_flows(&self, holds: impl Fn(&FlowBatch, usize) -> bool) -> usize {
         let count = |entry: &Entry| match &entry.record {
             Record::Flows(batch) => (0..batch.len()).filter(|row| holds(batch, *row)).count(),
-            Record::Sums(_) => 0,
+            Record::Sums(_) | Record::Alerts(_) => 0,
         };
         self.set.entries.iter().map(count).sum()
     }
@@ -56,7 +56,7 @@ impl Log {
     pub fn totals(&self) -> (i64, i64) {
         let batches = self.set.entries.iter().filter_map(|entry| match &entry.record {
             Record::Flows(batch) => Some(batch),
-            Record::Sums(_) => None,
+            Record::Sums(_) | Record::Alerts(_) => None,
         });
         batches.fold((0, 0), |(flows, bytes), batch| {
             (flows + batch.len() as i64, bytes + batch.bytes.values().iter().sum::<u64>() as i64)

@@ -1,6 +1,7 @@
 //! What a kill leaves: everything that was saved, nothing twice.
 
 use super::*;
+use crate::flow::{AlertEvent, Record};
 
 fn config() -> Config {
     Config { subscriber_24h_bytes: 1000, ..Config::default() }
@@ -89,4 +90,62 @@ fn another_log_is_read_from_its_beginning_and_counts_go_on() {
     engine.add(1, &flow(T0, 400, Direction::In), T0);
     engine.evaluate(&Facts::default(), T0, false).unwrap();
     assert_eq!(alerts.board.active()[0].value, 1100);
+}
+
+/// One life of the alerts over a log in memory, as the thread does it: what was not read yet first, then an evaluation. Dies
+/// after so many steps.
+fn live(folder: &Path, log: &mut Vec<Record>, now_ms: i64, steps: usize) {
+    let mut bench = Bench::open(folder, config());
+    let begun = log.len() as u64;
+    for step in 0..steps {
+        match step {
+            0 => {
+                while let Some(record) = log.get(bench.engine.position() as usize) {
+                    let position = bench.engine.position() + 1;
+                    match record {
+                        Record::Flows(batch) => bench.engine.add(position, batch, now_ms),
+                        Record::Sums(_) => bench.engine.pass(position),
+                        Record::Alerts(rows) => bench.engine.confirm(position, rows),
+                    }
+                }
+            }
+            1 | 4 => bench.evaluate(now_ms + step as i64),
+            2 | 5 => {
+                assert!(bench.engine.position() >= begun);
+                let due = bench.engine.due();
+                if !due.is_empty() {
+                    log.push(Record::Alerts(Arc::new(due)));
+                    // A kill here: it is in the log, and nobody knows.
+                    if steps > 3 {
+                        bench.engine.logged();
+                    }
+                }
+            }
+            _ => bench.engine.save().unwrap(),
+        }
+    }
+}
+
+#[test]
+fn every_beginning_and_end_gets_into_the_log_once_whenever_it_is_killed() {
+    for last in 1..=7 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = vec![Record::Flows(Arc::new(flow(T0, 2000, Direction::In)))];
+        live(folder.path(), &mut log, T0, last);
+        live(folder.path(), &mut log, T0 + MINUTE_MS, last.max(3));
+        live(folder.path(), &mut log, T0 + 26 * HOUR_MS, last);
+        live(folder.path(), &mut log, T0 + 27 * HOUR_MS, 7);
+        live(folder.path(), &mut log, T0 + 28 * HOUR_MS, 7);
+        let rows = log.iter().flat_map(|record| match record {
+            Record::Alerts(rows) => rows.as_slice(),
+            _ => &[],
+        });
+        let told: Vec<_> =
+            rows.map(|row| (row.alert_id, row.event, row.value, row.time_ms == row.fired_at_ms)).collect();
+        assert_eq!(
+            told,
+            [(0, AlertEvent::Firing, 2000, true), (0, AlertEvent::Resolved, 2000, false)],
+            "killed after {last} steps"
+        );
+    }
 }
