@@ -13,6 +13,7 @@ use serde_json::Value;
 
 pub mod capture;
 pub mod grafana;
+pub mod mmdb;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rgz-netflow");
