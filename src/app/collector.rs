@@ -26,8 +26,8 @@ use crate::enrich::{Enrichment, ReloadError, ReloadReport};
 use crate::flow::{Addr, FlowStore, RollupDef, time};
 use crate::log::Log;
 use crate::receive::{Admission, Injector, Receipt, SocketCounters};
-use crate::telemetry::Exposition;
 use crate::telemetry::ledger::Ledger;
+use crate::telemetry::{Exposition, panics};
 
 /// How long an ingest request waits for the log.
 const INGEST_TIME_MAX: Duration = Duration::from_secs(10);
@@ -102,6 +102,7 @@ impl Collector for Running {
 
     fn expose(&self, out: &mut Exposition) {
         self.ledger.expose(out);
+        panics::expose(out);
         self.log.expose(out);
         self.enrichment.expose(out);
         self.sinks_read().expose(out);

@@ -5,6 +5,7 @@ mod alerting;
 mod collector;
 mod feeds;
 mod file_watch;
+mod folders;
 mod notify;
 pub mod once;
 mod quarantine;
@@ -28,6 +29,9 @@ use self::status_line::StatusLine;
 use crate::control::config::{Settings, Sources};
 use crate::control::http::{Collector as _, Endpoint, Server};
 use crate::flow::time::now_ms;
+use crate::telemetry::panics;
+
+pub(crate) use folders::unwritable as unwritable_folders;
 
 /// How long a stop may take until what hangs is left behind; what it had not done is in the log.
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
@@ -52,9 +56,14 @@ impl StartError {
 /// # Errors
 /// It could not start, or a thread of it failed.
 pub fn run(settings: Settings, sources: Sources) -> Result<(), StartError> {
+    panics::watch();
+    let unwritable = unwritable_folders(&settings, false);
+    if !unwritable.is_empty() {
+        return Err(StartError(unwritable.join("\n")));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .thread_name("admin")
+        .thread_name(panics::ADMIN_THREADS)
         .enable_all()
         .build()
         .map_err(StartError::new)?;
@@ -132,8 +141,16 @@ fn tend(app: &App, signals: &Signals, notify: &mut Notify) -> Result<(), StartEr
         if let Err(error) = running.state.save(&running.ledger, now_ms(), false).and(leases) {
             tracing::error!(%error, "the state is not saved");
         }
-        if app.workers.any_ended() {
-            break Err(StartError("a worker thread failed; what was received is saved".into()));
+        if let Some(panic) = failed_thread(app) {
+            break Err(StartError(format!("{panic}; what was received is saved, start it again")));
         }
     }
+}
+
+/// Why it cannot go on: a thread of a stage is gone.
+fn failed_thread(app: &App) -> Option<String> {
+    let gone = |what: &str| format!("{what} ended unasked");
+    panics::of_a_stage()
+        .or_else(|| app.workers.any_ended().then(|| gone("a worker thread")))
+        .or_else(|| app.running.sinks_read().ended_unasked().map(|sink| gone(&format!("the thread of sink {sink}"))))
 }

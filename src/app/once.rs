@@ -14,11 +14,11 @@ use crate::receive::{Receivers, Restored, Taken};
 use crate::telemetry::ledger::Ledger;
 
 /// Waits for a datagram on the configured addresses, at most this long; prints every record of it as `column=value`, and
-/// writes the first to the first sink, under a log id of its own.
+/// writes the first to the first sink, under a log id of its own. Gives what failed of that, if anything.
 ///
 /// # Errors
-/// The sockets, the enrichment or the sink fail, or no datagram came.
-pub fn run(settings: &Settings, wait: Duration) -> Result<(), StartError> {
+/// The sockets or the enrichment cannot be opened.
+pub fn run(settings: &Settings, wait: Duration) -> Result<Option<String>, StartError> {
     let stages = &settings.stages;
     let ledger = Arc::new(Ledger::default());
     let receivers = Receivers::start(&stages.receive, ledger.clone(), Restored::default()).map_err(StartError::new)?;
@@ -26,15 +26,19 @@ pub fn run(settings: &Settings, wait: Duration) -> Result<(), StartError> {
     for address in receivers.addresses() {
         eprintln!("waiting for a datagram on udp {address}");
     }
-    let batch = first_batch(settings, &receivers, Arc::new(enrichment), wait)?;
+    let Some(batch) = first_batch(settings, &receivers, Arc::new(enrichment), wait) else {
+        return Ok(Some(format!("no flow record came within {} s", wait.as_secs())));
+    };
     drop(receivers);
     print(&batch).map_err(StartError::new)?;
-    let Some(sink) = settings.sinks.first() else { return Ok(()) };
+    let Some(sink) = settings.sinks.first() else { return Ok(None) };
     let mut one = FlowBatch::default();
     one.append_rows(&batch, &[0]);
-    write(sink, one).map_err(|e| StartError(format!("sink {}: {e}", sink.common.name)))?;
+    if let Err(error) = write(sink, one) {
+        return Ok(Some(format!("sink {}: {error}", sink.common.name)));
+    }
     println!("the first record is stored in sink {} ({})", sink.common.name, sink.common.kind);
-    Ok(())
+    Ok(None)
 }
 
 fn first_batch(
@@ -42,7 +46,7 @@ fn first_batch(
     receivers: &Receivers,
     enrichment: Arc<Enrichment>,
     wait: Duration,
-) -> Result<FlowBatch, StartError> {
+) -> Option<FlowBatch> {
     let rules = Arc::new(arc_swap::ArcSwap::from_pointee(Rules::new(&settings.stages.decode)));
     let mut decoder = Decoder::new(rules, Arc::new(Quarantine::default()));
     let mut enricher = Enricher::new(enrichment);
@@ -56,12 +60,10 @@ fn first_batch(
                 enricher.enrich(&mut batch);
                 queue.recycle(slab);
             }
-            Taken::Nothing | Taken::Closed => {
-                return Err(StartError(format!("no flow record came within {} s", wait.as_secs())));
-            }
+            Taken::Nothing | Taken::Closed => return None,
         }
     }
-    Ok(batch)
+    Some(batch)
 }
 
 /// One record a line, what is null left out.

@@ -215,6 +215,11 @@ impl Sinks {
         self.all.iter().find(|sink| sink.name() == name)
     }
 
+    /// A sink whose thread has ended although nobody asked it to, which only a panic does.
+    pub fn ended_unasked(&self) -> Option<&str> {
+        self.all.iter().find(|sink| matches!(sink.after, After::Stay) && sink.has_ended()).map(RunningSink::name)
+    }
+
     /// Sinks that wait for a person, with the reason.
     pub fn failed(&self) -> Vec<(String, String)> {
         let failed = self.all.iter().map(RunningSink::status).filter(|status| status.state() == State::Failed);

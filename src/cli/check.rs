@@ -1,7 +1,6 @@
 //! `rgz-netflow check`: everything that `run` would stumble over, without starting it, and the memory it may use.
 
 use std::net::{TcpListener, UdpSocket};
-use std::path::Path;
 
 use super::Failure;
 use crate::app;
@@ -21,7 +20,7 @@ const PAIRING_ENTRY_BYTES: u64 = 48;
 /// Every folder that cannot be written, every sink and database that cannot be reached, every file that cannot be read, and
 /// a log that is damaged: a line each.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
-    let mut problems = unwritable_folders(settings);
+    let mut problems = app::unwritable_folders(settings, true);
     println!("configuration: {} values, no problems", settings.shown.len());
     for sink in &settings.sinks {
         let (name, kind) = (&sink.common.name, &sink.common.kind);
@@ -46,20 +45,6 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     }
     println!("  {:<32}{:>10}", "together", print_bytes(budget.iter().map(|(_, bytes)| bytes).sum()));
     Ok(())
-}
-
-/// A line for each folder of a sink that cannot be made or written.
-fn unwritable_folders(settings: &Settings) -> Vec<String> {
-    let log = settings.base.join(&settings.stages.log.dir);
-    let log = (settings.stages.log.durability == Durability::Always).then_some(("log".to_owned(), log));
-    let sinks = settings.sinks.iter();
-    let folders =
-        sinks.flat_map(|sink| sink.config.folders().into_iter().map(|f| (format!("sink {}", sink.common.name), f)));
-    let problem = |(whose, folder): (String, std::path::PathBuf)| {
-        let error = write_probe(&folder).err()?;
-        Some(format!("{whose}: cannot write to {}: {error}", folder.display()))
-    };
-    log.into_iter().chain(folders).filter_map(problem).collect()
 }
 
 /// Reads the sources of enrichment and tries its queries. Prints what they hold; gives a line for each problem.
@@ -113,21 +98,6 @@ fn log_damage(settings: &Settings) -> Option<String> {
     }
 }
 
-/// Whether a file could be made in the folder, or in the nearest one above it that is there. Leaves nothing behind.
-fn write_probe(folder: &Path) -> std::io::Result<()> {
-    let mut there = folder;
-    while !there.exists() {
-        there = match there.parent() {
-            Some(above) if above.as_os_str().is_empty() => Path::new("."),
-            Some(above) => above,
-            None => break,
-        };
-    }
-    let probe = there.join(format!(".rgz-netflow-check-{}", std::process::id()));
-    std::fs::File::create(&probe)?;
-    std::fs::remove_file(&probe)
-}
-
 /// Whether each port is free now. In use is no problem of the configuration: a collector may be running.
 fn ports(settings: &Settings) -> Vec<String> {
     let state = |free: std::io::Result<()>| match free {
@@ -164,19 +134,4 @@ fn memory(settings: &Settings) -> Vec<(String, u64)> {
         budget.push((format!("sink {}", sink.common.name), sink.config.memory_bytes_max()));
     }
     budget
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_that_is_not_there_is_probed_above_and_nothing_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        write_probe(&folder.path().join("a/b/c")).unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-        let file = folder.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        assert!(write_probe(&file.join("below")).is_err());
-    }
 }

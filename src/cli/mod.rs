@@ -157,7 +157,12 @@ pub fn main() -> ExitCode {
         },
         Action::Replay(options) => replay::run(&options),
         Action::Report(report) => ask::report(common, &report),
-        Action::Run(options) => common.load().and_then(|settings| run::run(&options, settings, common.sources())),
+        Action::Run(options) => {
+            match common.load().and_then(|settings| run::run(&options, settings, common.sources())) {
+                Ok(false) => return ExitCode::from(EXIT_FOUND),
+                done => done.map(|_| ()),
+            }
+        }
         Action::Sample(options) => sample::run(&options),
         Action::Top(options) => ask::top(common, &options),
     };

@@ -153,7 +153,7 @@ impl Deliverer {
         self.stop();
         while let Some(thread) = &self.thread {
             if thread.is_finished() {
-                // A panic of the thread is already counted by the panic hook.
+                // A panic of the thread is counted where all are: `telemetry::panics`.
                 let _ = self.thread.take().map(JoinHandle::join);
                 return true;
             }

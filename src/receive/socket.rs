@@ -18,13 +18,20 @@ const RETURN: u16 = 0x06;
 
 /// A listener could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("[receive] listen: cannot open udp/{address}: {error}")]
+#[error("[receive] listen: udp {address} {}", why(.error))]
 pub struct ListenError {
     /// The address in the configuration.
     pub address: SocketAddr,
     /// The system's reason.
     #[source]
     pub error: io::Error,
+}
+
+fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "is in use by another process".to_owned(),
+        _ => format!("cannot be opened: {error}"),
+    }
 }
 
 /// One of the sockets of a listener.

@@ -6,6 +6,7 @@ mod counter;
 mod exposition;
 pub mod ledger;
 pub mod logging;
+pub mod panics;
 pub mod units;
 
 pub use counter::{Counter, Gauge};

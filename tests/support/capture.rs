@@ -32,6 +32,11 @@ pub fn write_capture(path: &Path, conversations: u32) {
         }
     }
     frames.sort();
+    write_frames(path, &frames);
+}
+
+/// Writes a pcap of Ethernet frames, each with its time in µs since 1970.
+pub fn write_frames(path: &Path, frames: &[(u64, Vec<u8>)]) {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
     let head: [u32; 6] = [0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 65_535, 1];
     head.iter().for_each(|word| file.write_all(&word.to_le_bytes()).unwrap());
@@ -40,15 +45,15 @@ pub fn write_capture(path: &Path, conversations: u32) {
         for word in [(at_us / 1_000_000) as u32, (at_us % 1_000_000) as u32, length, length] {
             file.write_all(&word.to_le_bytes()).unwrap();
         }
-        file.write_all(&frame).unwrap();
+        file.write_all(frame).unwrap();
     }
 }
 
-fn ethernet(packet: &[u8]) -> Vec<u8> {
+pub fn ethernet(packet: &[u8]) -> Vec<u8> {
     [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0], packet].concat()
 }
 
-fn ipv4(source: [u8; 4], destination: [u8; 4], protocol: u8, payload: &[u8]) -> Vec<u8> {
+pub fn ipv4(source: [u8; 4], destination: [u8; 4], protocol: u8, payload: &[u8]) -> Vec<u8> {
     let length = (20 + payload.len()) as u16;
     let mut head = vec![0x45, 0];
     head.extend(length.to_be_bytes());
@@ -61,7 +66,7 @@ fn ipv4(source: [u8; 4], destination: [u8; 4], protocol: u8, payload: &[u8]) -> 
     [head, payload.to_vec()].concat()
 }
 
-fn udp_segment(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
+pub fn udp_segment(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
     let words = [source, destination, 8 + payload.len() as u16, 0];
     [words.map(u16::to_be_bytes).concat(), payload.to_vec()].concat()
 }
