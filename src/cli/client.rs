@@ -1,7 +1,7 @@
 //! HTTP to a running collector.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::Value;
@@ -11,6 +11,12 @@ use super::Failure;
 
 /// Time to reach the collector; a collector that runs answers at once.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a collector that has too much to do is asked again.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Status of one that is asked too much by this token or address.
+const TOO_MANY_REQUESTS: u16 = 429;
+/// Status of one that has too much to do.
+const UNAVAILABLE: u16 = 503;
 /// Environment variable with the token when no flag gives one.
 const TOKEN_VARIABLE: &str = "NETFLOW_TOKEN";
 
@@ -81,27 +87,61 @@ impl Client {
     /// # Errors
     /// As for [`Client::get`].
     pub fn post(&self, path: &str, parameters: &[(&str, String)], body: &[u8]) -> Result<Value, Failure> {
-        let mut request = self.agent.post(format!("{}{path}", self.url));
-        for (name, value) in parameters {
-            request = request.query(name, value);
-        }
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        let request = request.header("content-type", "application/octet-stream");
-        let mut answer = self.checked(request.send(body).map_err(|e| self.unreachable(&e))?)?;
+        self.send(path, parameters, body, &[TOO_MANY_REQUESTS])
+    }
+
+    /// The same, waiting for a while when the collector has too much to do. Only for what a refusal leaves undone.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub fn post_patiently(&self, path: &str, parameters: &[(&str, String)], body: &[u8]) -> Result<Value, Failure> {
+        self.send(path, parameters, body, &[TOO_MANY_REQUESTS, UNAVAILABLE])
+    }
+
+    fn send(&self, path: &str, parameters: &[(&str, String)], body: &[u8], wait: &[u16]) -> Result<Value, Failure> {
+        let mut answer = self.patiently(wait, || {
+            let mut request = self.agent.post(format!("{}{path}", self.url));
+            for (name, value) in parameters {
+                request = request.query(name, value);
+            }
+            if let Some(token) = &self.token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            request.header("content-type", "application/octet-stream").send(body)
+        })?;
         answer.body_mut().read_json().map_err(|e| self.unreadable(&e))
     }
 
     fn call(&self, path: &str, parameters: &[(&str, String)]) -> Result<ureq::http::Response<ureq::Body>, Failure> {
-        let mut request = self.agent.get(format!("{}{path}", self.url));
-        for (name, value) in parameters {
-            request = request.query(name, value);
+        self.patiently(&[TOO_MANY_REQUESTS], || {
+            let mut request = self.agent.get(format!("{}{path}", self.url));
+            for (name, value) in parameters {
+                request = request.query(name, value);
+            }
+            if let Some(token) = &self.token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            request.call()
+        })
+    }
+
+    /// Asks again after the pause that the collector wishes, when its status is one of these, for a while at the most.
+    fn patiently(
+        &self,
+        wait: &[u16],
+        mut ask: impl FnMut() -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<ureq::http::Response<ureq::Body>, Failure> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answer = ask().map_err(|e| self.unreachable(&e))?;
+            let pause = answer.headers().get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
+            match pause.map(Duration::from_secs) {
+                Some(pause) if wait.contains(&answer.status().as_u16()) && Instant::now() + pause < until => {
+                    std::thread::sleep(pause);
+                }
+                _ => return self.checked(answer),
+            }
         }
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        self.checked(request.call().map_err(|e| self.unreachable(&e))?)
     }
 
     /// The answer, or the sentence of an answer that is an error.

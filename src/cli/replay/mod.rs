@@ -279,8 +279,11 @@ impl Ingest {
 
     fn flush(&mut self) -> Result<(), Failure> {
         let Some(exporter) = self.exporter.take().filter(|_| self.datagrams > 0) else { return Ok(()) };
-        let answer =
-            self.client.post("/api/v1/netflow/v5-ingest", &[("exporter", exporter.to_string())], &self.body)?;
+        let answer = self.client.post_patiently(
+            "/api/v1/netflow/v5-ingest",
+            &[("exporter", exporter.to_string())],
+            &self.body,
+        )?;
         self.rejected += answer["rejected"].as_array().map_or(0, |list| list.len() as u64);
         self.body.clear();
         self.datagrams = 0;

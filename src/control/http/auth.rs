@@ -60,6 +60,8 @@ pub struct Access {
     pub role: Role,
     /// Only flows of this reseller.
     pub reseller: Option<Uuid>,
+    /// SHA-256 of the token; `None` where none is needed.
+    pub sum: Option<[u8; 32]>,
 }
 
 /// The tokens that are known.
@@ -82,7 +84,7 @@ impl Tokens {
                 None => decode_sha256(&token.sha256).ok_or_else(|| "is no SHA-256".to_owned()),
             };
             match sum {
-                Ok(sum) => tokens.push((sum, access_of(token))),
+                Ok(sum) => tokens.push((sum, access_of(token, sum))),
                 Err(problem) => {
                     let key = if token.file.is_some() { "file" } else { "sha256" };
                     problems.push(KeyError { key: format!("token[{index}].{key}"), problem });
@@ -103,7 +105,7 @@ impl Tokens {
     /// 401 without a token that is known, 403 when its role does not suffice.
     pub fn access(&self, needs: Needs, headers: &HeaderMap) -> Result<Access, ApiError> {
         if self.tokens.is_empty() || needs == Needs::Nothing {
-            return Ok(Access { name: "anyone".into(), role: Role::Admin, reseller: None });
+            return Ok(Access { name: "anyone".into(), role: Role::Admin, reseller: None, sum: None });
         }
         let unauthorized = |why: &str| ApiError::new(StatusCode::UNAUTHORIZED, why);
         let header = headers
@@ -134,8 +136,8 @@ impl Tokens {
     }
 }
 
-fn access_of(token: &TokenConfig) -> Access {
-    Access { name: token.name.clone(), role: token.role, reseller: token.reseller_id }
+fn access_of(token: &TokenConfig, sum: [u8; 32]) -> Access {
+    Access { name: token.name.clone(), role: token.role, reseller: token.reseller_id, sum: Some(sum) }
 }
 
 fn bearer(header: &[u8]) -> Option<&[u8]> {

@@ -44,6 +44,9 @@ pub struct Config {
     pub exports_max: usize,
     /// Open connections; more wait to be accepted.
     pub connections_max: usize,
+    /// Requests in a second by one token, or by one address without a token; ten times as many at once. More are answered 429;
+    /// 0 = no limit.
+    pub requests_per_second: u32,
     /// Size of a request's body, bytes.
     #[serde(with = "units::bytes")]
     pub body_bytes_max: u64,
@@ -68,6 +71,7 @@ impl Default for Config {
             queries_max: 4,
             exports_max: 2,
             connections_max: 256,
+            requests_per_second: 500,
             body_bytes_max: 16 << 20,
             client_time_max_ms: 30_000,
             token: Vec::new(),

@@ -10,7 +10,7 @@ use super::answers::leases::LeaseRow;
 use super::auth::Needs;
 use super::error::{ApiError, ErrorBody};
 use super::params::{Param, ParamKind};
-use super::route::{AnswerKind, Call, Method, Route};
+use super::route::{AnswerKind, Call, Method, Route, Work};
 use super::schemas::Schemas;
 use super::table::{LEASE_PATH, LEASES_PATH, ROUTES};
 
@@ -67,6 +67,9 @@ fn operation(route: &Route, schemas: &mut Schemas, error: &Value) -> Value {
     }
     if route.params.iter().copied().flatten().any(|param| matches!(param.name, "id" | "sink")) {
         responses.insert("404".into(), fails("There is nothing of that number or name."));
+    }
+    if route.work != Work::Inline {
+        responses.insert("429".into(), fails("Too many requests by this token or address; see Retry-After."));
     }
     if route.path.starts_with("/api/") {
         responses.insert("503".into(), fails("The store is down, or there is too much to do; see Retry-After."));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,6 +18,7 @@ use super::auth::Tokens;
 use super::collector::Collector;
 use super::config::Config;
 use super::error::{ApiError, RETRY_AFTER_S};
+use super::rate::{Caller, Rate};
 use super::route::Work;
 
 /// How long a question waits for its turn before it is answered 503.
@@ -49,6 +50,7 @@ pub struct Endpoint {
     emitted_ms: AtomicI64,
     requests: Mutex<BTreeMap<&'static str, Requests>>,
     turned_away: AtomicU64,
+    rate: Rate,
 }
 
 impl Endpoint {
@@ -72,10 +74,19 @@ impl Endpoint {
             emitted_ms: AtomicI64::new(i64::MIN),
             requests: Mutex::default(),
             turned_away: AtomicU64::new(0),
+            rate: Rate::new(config.requests_per_second),
             collector,
             config,
             tokens: ArcSwap::from_pointee(tokens),
         })
+    }
+
+    /// Lets a request of a caller pass, or not.
+    ///
+    /// # Errors
+    /// 429 when the caller asks too much.
+    pub fn admit(&self, caller: Caller, cost: f64) -> Result<(), ApiError> {
+        self.rate.take(caller, cost, Instant::now()).map_err(ApiError::too_many)
     }
 
     /// A turn to work on a question or an export, given back when dropped. Other work needs none.
@@ -146,6 +157,8 @@ impl Endpoint {
         }
         let away = self.turned_away.load(Relaxed);
         out.counter("netflow_http_turned_away_total", "Questions turned away for load.", &[], away);
+        let help = "Requests of callers that ask too much.";
+        out.counter("netflow_http_rate_limited_total", help, &[], self.rate.refused());
         let up_s = (self.collector.now_ms() - self.started_ms) as f64 / SECOND_MS as f64;
         out.gauge("netflow_uptime_seconds", "Time since the start.", &[], up_s);
         out.gauge("netflow_up", "1 while the collector runs.", &[], 1.0);

@@ -65,6 +65,12 @@ impl ApiError {
         Self { retry_after_s: Some(retry_after_s), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error) }
     }
 
+    /// The caller asks too much: 429 with Retry-After.
+    pub fn too_many(retry_after_s: u64) -> Self {
+        let text = "too many requests by this token or address ([admin] requests_per_second)";
+        Self { retry_after_s: Some(retry_after_s), ..Self::new(StatusCode::TOO_MANY_REQUESTS, text) }
+    }
+
     /// The token may not do this: 403.
     pub fn forbidden(error: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, error)

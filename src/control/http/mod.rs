@@ -16,6 +16,7 @@ mod listener;
 mod origin;
 mod params;
 mod process;
+mod rate;
 mod route;
 mod schemas;
 mod server;

@@ -16,6 +16,7 @@ use super::error::ApiError;
 use super::listener::{Peer, Working};
 use super::origin;
 use super::params::{Param, Params};
+use super::rate::{Caller, FAILED_COST};
 use super::schemas::Schemas;
 
 /// Time beyond a question's deadline after which its answer is given up, should a store not mind the deadline.
@@ -155,7 +156,7 @@ impl Route {
         if tokens.is_empty() {
             origin::check(&endpoint.config, &head.headers)?;
         }
-        let access = tokens.access(self.needs, &head.headers)?;
+        let access = self.admit(&endpoint, &peer, tokens.access(self.needs, &head.headers))?;
         if self.scope == Scope::Refused && access.reseller.is_some() {
             return Err(ApiError::forbidden("this cannot be limited to one reseller, as the token is"));
         }
@@ -181,6 +182,22 @@ impl Route {
                 Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the request failed inside; see the log"))
             }
             Err(_) => Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, "no answer within the time allowed")),
+        }
+    }
+
+    /// Lets those pass who may, and do not ask too much. What never waits may be asked without end.
+    fn admit(&self, endpoint: &Endpoint, peer: &Peer, access: Result<Access, ApiError>) -> Result<Access, ApiError> {
+        let addr = Caller::of_addr(peer.addr.ip());
+        match access {
+            Ok(access) if self.work == Work::Inline => Ok(access),
+            Ok(access) => {
+                endpoint.admit(access.sum.map_or(addr, Caller::Token), 1.0)?;
+                Ok(access)
+            }
+            Err(refused) => {
+                endpoint.admit(addr, FAILED_COST)?;
+                Err(refused)
+            }
         }
     }
 

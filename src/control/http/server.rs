@@ -23,6 +23,7 @@ use super::answers::metrics;
 use super::endpoint::Endpoint;
 use super::error::ApiError;
 use super::listener::{Listener, Peer};
+use super::rate::Caller;
 use super::route::{Method, Route};
 use super::table::ROUTES;
 
@@ -116,7 +117,10 @@ pub fn router(endpoint: Arc<Endpoint>) -> Router {
 
 /// The router of the second listener: no token, nothing but health and metrics.
 pub fn metrics_router(endpoint: Arc<Endpoint>) -> Router {
-    let scrape = |State(endpoint): State<Arc<Endpoint>>, request: Request| async move {
+    let scrape = |State(endpoint): State<Arc<Endpoint>>, ConnectInfo(peer): ConnectInfo<Peer>, request: Request| async move {
+        if let Err(error) = endpoint.admit(Caller::of_addr(peer.addr.ip()), 1.0) {
+            return error.into_response();
+        }
         let headers = request.headers().clone();
         match tokio::task::spawn_blocking(move || metrics::render(&endpoint, &headers)).await {
             Ok(response) => response,

@@ -50,6 +50,75 @@ fn questions_beyond_the_bound_are_turned_away_and_the_others_answered() {
 }
 
 #[test]
+fn a_caller_that_asks_too_much_is_told_when_to_come_again_and_others_are_answered() {
+    let token = |name: &str| TokenConfig { name: name.into(), sha256: sha256(name), ..TokenConfig::default() };
+    let config = Config {
+        requests_per_second: 3,
+        token: vec![token("wild"), token("tame")],
+        metrics_port: 0,
+        ..Config::default()
+    };
+    let server = TestServer::with(config, TestProcess::default());
+    let ask = |token: &str, path: &str| {
+        server.request(Method::Get, path, &[("authorization", &*format!("Bearer {token}"))], b"")
+    };
+    // Twenty at once, then one a second.
+    assert!((0..20).all(|_| ask("wild", "/readyz").status == 200));
+    let refused = (0..60).map(|_| ask("wild", "/readyz")).find(|got| got.status == 429).expect("it asks too much");
+    assert!(refused.header("retry-after") == "1" && refused.json()["error"].is_string());
+    assert_eq!(ask("tame", "/readyz").status, 200);
+    // Guessing tokens is slow, and no other's affair.
+    assert_eq!(ask("guess", "/readyz").status, 401);
+    let got = ask("guess again", "/readyz");
+    assert_eq!((got.status, got.header("retry-after").parse::<u64>().is_ok()), (429, true));
+    assert_eq!(ask("tame", "/readyz").status, 200);
+    // What never waits is always answered.
+    assert!((0..60).all(|_| server.get("/healthz").status == 200));
+    let counted = ask("tame", "/metrics").body;
+    let count = counted.lines().find_map(|line| line.strip_prefix("netflow_http_rate_limited_total "));
+    assert!(count.unwrap().parse::<usize>().unwrap() >= 2, "{count:?}");
+}
+
+#[test]
+fn no_limit_limits_nothing() {
+    let server = TestServer::with(Config { requests_per_second: 0, ..Config::default() }, TestProcess::default());
+    assert!((0..300).all(|_| server.get("/readyz").status == 200));
+}
+
+#[test]
+fn connections_beyond_the_bound_wait_until_others_end() {
+    let config = Config { connections_max: 2, client_time_max_ms: 60_000, ..Config::default() };
+    let server = TestServer::with(config, TestProcess::default());
+    let held: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(server.addr).unwrap()).collect();
+    std::thread::scope(|scope| {
+        let (sender, answered) = std::sync::mpsc::channel();
+        let addr = server.addr;
+        scope.spawn(move || sender.send(request(addr, Method::Get, "/healthz", &[], b"").status).unwrap());
+        assert!(answered.recv_timeout(Duration::from_millis(300)).is_err());
+        drop(held);
+        assert_eq!(answered.recv_timeout(Duration::from_secs(60)).unwrap(), 200);
+    });
+}
+
+#[test]
+fn headers_or_a_body_that_trickle_are_cut_however_steadily_they_come() {
+    let config = Config { client_time_max_ms: 300, ..Config::default() };
+    let server = TestServer::with(config, TestProcess::default());
+    let ingest = "POST /api/v1/netflow/v5-ingest HTTP/1.1\r\nContent-Length: 100000\r\n";
+    for head in [format!("{ingest}X-Long: "), format!("{ingest}Host: {}\r\n\r\n", server.addr)] {
+        let mut client = TcpStream::connect(server.addr).unwrap();
+        client.write_all(head.as_bytes()).unwrap();
+        let started = Instant::now();
+        // A byte at a time, until the other side has closed.
+        while client.write_all(b"a").is_ok() {
+            assert!(started.elapsed() < Duration::from_secs(20), "still open: {head}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    assert!(server.process.ingested.lock().unwrap().is_empty());
+}
+
+#[test]
 fn clients_that_send_nothing_trickle_or_take_nothing_are_cut() {
     let config = Config { client_time_max_ms: 300, ..Config::default() };
     let server = TestServer::with(config, TestProcess::default());
