@@ -78,7 +78,7 @@ pub(crate) fn run(job: &Job, folder: &Path, rollups: &[RollupDef], commit: &mut 
     let readers = job.files.iter().map(|f| DataReader::open(&folder.join(&f.path))).collect::<Result<Vec<_>>>()?;
     let groups = readers.iter().flat_map(|r| (0..r.row_groups().len()).map(move |g| (r, g)));
     if first.table() == FLOWS {
-        let read = |(reader, group)| read_flows(reader, group, Field::ALL, None).map(Arc::new);
+        let read = |(reader, group)| read_flows(reader, group, Field::ALL, None, None).map(Arc::new);
         let batches = groups.map(read).collect::<Result<Vec<_>>>()?;
         let total = batches.iter().map(|b| b.len()).sum();
         let rows = flow_order(&batches, total, None);

@@ -2,7 +2,7 @@
 
 use parquet::errors::Result;
 use sink_api::batch::{ColumnMut, Field, FlowBatch};
-use sink_api::column::{Column, Dict, DictValue, IpColumn};
+use sink_api::column::{Column, Dict, DictValue, IpColumn, Uuid};
 use sink_api::rollup::{KeyColumn, RollupDef, RollupRows};
 use sink_api::{Addr, Key};
 
@@ -11,11 +11,17 @@ use crate::encode::LeafData;
 use crate::table::ip_leaves;
 
 /// Reads some fields of a row group's rows; `time` must be among them, for it tells the number of rows. Other columns
-/// are null in every row.
+/// are null in every row. `same` is a column that is known to have one value in all these rows.
 ///
 /// # Errors
 /// Of the file system, or when pages are malformed.
-pub fn read_flows(reader: &DataReader, row_group: usize, fields: &[Field], wanted: Wanted<'_>) -> Result<FlowBatch> {
+pub fn read_flows(
+    reader: &DataReader,
+    row_group: usize,
+    fields: &[Field],
+    wanted: Wanted<'_>,
+    same: Option<(Field, Uuid)>,
+) -> Result<FlowBatch> {
     let mut batch = FlowBatch::default();
     let rows = wanted_rows(reader, row_group, wanted);
     for field in fields {
@@ -35,9 +41,15 @@ pub fn read_flows(reader: &DataReader, row_group: usize, fields: &[Field], wante
                 LeafData::Text(values, codes) => *c = dictionary(values, codes),
                 _ => c.push_nulls(rows),
             },
-            ColumnMut::Uuid(c) => match reader.read(row_group, name, wanted)? {
-                LeafData::Uuid(values, codes) => *c = dictionary(values, codes),
-                _ => c.push_nulls(rows),
+            ColumnMut::Uuid(c) => match same.filter(|(known, _)| known == field) {
+                Some((_, value)) => {
+                    let code = c.add_value(value);
+                    c.push_code_repeated(code, rows);
+                }
+                None => match reader.read(row_group, name, wanted)? {
+                    LeafData::Uuid(values, codes) => *c = dictionary(values, codes),
+                    _ => c.push_nulls(rows),
+                },
             },
         }
     }

@@ -27,7 +27,7 @@ fn columns_that_a_file_lacks_are_null_and_the_others_as_written() {
         Field::ALL.iter().copied().filter(|f| !matches!(f, Field::App | Field::RttMs | Field::SrcIp)).collect();
     write(&path, &batch, &old);
     let reader = DataReader::open(&path).unwrap();
-    let got = read_flows(&reader, 0, Field::ALL, None).unwrap();
+    let got = read_flows(&reader, 0, Field::ALL, None, None).unwrap();
     assert_eq!(got.ragged_column(), None);
     for field in Field::ALL {
         for row in 0..batch.len() {
@@ -45,7 +45,7 @@ fn chosen_rows_come_from_their_pages_alone() {
     write(&path, &batch, Field::ALL);
     let reader = DataReader::open(&path).unwrap();
     let wanted = [3..7, 16_380..16_390, 40_000..40_001, 49_999..50_000];
-    let got = read_flows(&reader, 0, Field::ALL, Some(&wanted)).unwrap();
+    let got = read_flows(&reader, 0, Field::ALL, Some(&wanted), None).unwrap();
     let rows: Vec<usize> = wanted.into_iter().flatten().collect();
     assert_eq!(got.len(), rows.len());
     for field in Field::ALL {
@@ -75,7 +75,7 @@ proptest! {
         if let Ok(reader) = DataReader::open(&path) {
             for group in 0..reader.row_groups().len() {
                 for wanted in [None, Some([3..7, 9..10].as_slice())] {
-                    if let Ok(batch) = read_flows(&reader, group, Field::ALL, wanted) {
+                    if let Ok(batch) = read_flows(&reader, group, Field::ALL, wanted, None) {
                         prop_assert!(batch.len() <= 300 || batch.ragged_column().is_none());
                     }
                 }

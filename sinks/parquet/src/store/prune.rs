@@ -11,10 +11,12 @@ use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
 use sink_api::Direction;
 use sink_api::batch::Field;
+use sink_api::column::Uuid;
 use sink_api::filter::{Compare, Filter, Side, Test};
 use sink_api::store::TimeRange;
 
-use crate::decode::DataReader;
+use crate::decode::{DataReader, Wanted};
+use crate::encode::LeafData;
 use crate::table::{ColumnType, field_type, ip_leaves};
 
 /// Pages are chosen one by one when that leaves out at least half of the rows; else reading straight through is faster.
@@ -35,6 +37,16 @@ enum Bounds {
     Wide(i64, i64),
     /// Of a leaf of bytes.
     Bytes(Vec<u8>, Vec<u8>),
+}
+
+impl Condition {
+    /// The column and its value, where this asks for one UUID.
+    fn uuid(&self) -> Option<(Field, Uuid)> {
+        let Bounds::Bytes(first, last) = &self.bounds else { return None };
+        let field = Field::ALL.iter().copied().find(|field| field.name() == self.leaf)?;
+        let uuid = Uuid::from_slice(first).ok().filter(|_| first == last)?;
+        (field_type(field) == ColumnType::Uuid).then_some((field, uuid))
+    }
 }
 
 /// Conditions that follow from a time range on the given leaf and from a filter, for leaves that `has` knows.
@@ -125,7 +137,27 @@ pub(super) enum Left {
     /// Everything, and every row meets all conditions.
     Certain,
     /// These rows.
-    Some(Vec<Range<usize>>),
+    Some(Chosen),
+}
+
+/// Some rows of a row group.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Chosen {
+    /// Ascending and disjoint.
+    pub(super) ranges: Vec<Range<usize>>,
+    /// A column that was read to choose them, and its value in all of them.
+    pub(super) same: Option<(Field, Uuid)>,
+}
+
+impl Left {
+    /// What to read of the row group, or nothing.
+    pub(super) fn wanted(&self) -> Option<(Wanted<'_>, Option<(Field, Uuid)>)> {
+        match self {
+            Self::None => None,
+            Self::All | Self::Certain => Some((None, None)),
+            Self::Some(chosen) => Some((Some(&chosen.ranges), chosen.same)),
+        }
+    }
 }
 
 /// Applies conditions to a row group: first as a whole, then page by page where that pays.
@@ -172,8 +204,32 @@ pub(super) fn prune(reader: &DataReader, row_group: usize, conditions: &[Conditi
     Ok(match kept {
         0 => Left::None,
         kept if kept * 100 > rows * CHOSEN_PERCENT_MAX => Left::All,
-        _ => Left::Some(left),
+        _ => narrow(reader, row_group, conditions, left)?,
     })
+}
+
+/// Chooses the very rows where the question is for one subscriber or reseller: theirs are few, and every other column is
+/// then read for these alone.
+fn narrow(reader: &DataReader, row_group: usize, conditions: &[Condition], ranges: Vec<Range<usize>>) -> Result<Left> {
+    let Some((field, wanted)) = conditions.iter().find_map(Condition::uuid) else {
+        return Ok(Left::Some(Chosen { ranges, same: None }));
+    };
+    let LeafData::Uuid(values, codes) = reader.read(row_group, field.name(), Some(&ranges))? else {
+        return Ok(Left::None);
+    };
+    let code = values.iter().position(|value| *value == wanted).map_or(0, |place| place as u32 + 1);
+    if code == 0 {
+        return Ok(Left::None);
+    }
+    let mut chosen: Vec<Range<usize>> = Vec::new();
+    for (row, _) in ranges.into_iter().flatten().zip(&codes).filter(|(_, of)| **of == code) {
+        match chosen.last_mut() {
+            Some(last) if last.end == row => last.end += 1,
+            _ => chosen.push(row..row + 1),
+        }
+    }
+    let same = Some((field, wanted));
+    Ok(if chosen.is_empty() { Left::None } else { Left::Some(Chosen { ranges: chosen, same }) })
 }
 
 /// The common rows of two ascending lists of disjoint ranges, neighbours joined.

@@ -91,11 +91,7 @@ impl Scan<'_> {
         let sums = parallel::for_each(&units, start, |(sums, by_address), unit| {
             self.store.check(self.deadline)?;
             let (reader, left) = self.open(unit, &conditions)?;
-            let wanted = match &left {
-                Left::None => return Ok(()),
-                Left::All | Left::Certain => None,
-                Left::Some(ranges) => Some(ranges.as_slice()),
-            };
+            let Some((wanted, same)) = left.wanted() else { return Ok(()) };
             if let (Some(field), Left::Certain) = (hot, &left)
                 && by_address.add(&reader, unit.row_group, field).map_err(|e| self.broken(unit, e))?
             {
@@ -103,9 +99,8 @@ impl Scan<'_> {
             }
             match &plan.rollup {
                 None => {
-                    let batch =
-                        read_flows(&reader, unit.row_group, &fields, wanted).map_err(|e| self.broken(unit, e))?;
-                    sums.add_batch(&batch)
+                    let batch = read_flows(&reader, unit.row_group, &fields, wanted, same);
+                    sums.add_batch(&batch.map_err(|e| self.broken(unit, e))?)
                 }
                 Some(def) => {
                     let rows = read_rollup(&reader, unit.row_group, def, wanted).map_err(|e| self.broken(unit, e))?;
@@ -134,12 +129,9 @@ impl Scan<'_> {
         for unit in self.units(state, FLOWS, question.range)? {
             self.store.check(self.deadline)?;
             let (reader, left) = self.open(&unit, &conditions)?;
-            let wanted = match &left {
-                Left::None => continue,
-                Left::All | Left::Certain => None,
-                Left::Some(ranges) => Some(ranges.as_slice()),
-            };
-            let batch = read_flows(&reader, unit.row_group, Field::ALL, wanted).map_err(|e| self.broken(&unit, e))?;
+            let Some((wanted, same)) = left.wanted() else { continue };
+            let batch = read_flows(&reader, unit.row_group, Field::ALL, wanted, same);
+            let batch = batch.map_err(|e| self.broken(&unit, e))?;
             select(question, &batch, &mut rows);
             if !give(&batch, &rows) {
                 break;
