@@ -1,14 +1,17 @@
 //! Enrichment on the `isp` profile: the whole stage, the look-ups alone beside those of the `maxminddb` crate, leases, pairing,
-//! building a large table.
+//! building a large table, waits while sources are reloaded.
 //!
 //! `cargo bench --bench enrich`. Databases come from the folder that RGZ_GEOIP names, else `geoip/` (see `geoip/update.sh`);
 //! without any, countries are left out and that is said.
 
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use hdrhistogram::Histogram;
 use rgz_netflow::cli::generate::profile::Profile;
 use rgz_netflow::cli::generate::random::Rng;
 use rgz_netflow::enrich::app::Apps;
@@ -26,7 +29,7 @@ const BATCHES: usize = 64;
 const SUBSCRIBERS: u32 = 50_000;
 
 fn databases() -> PathBuf {
-    let own = || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("geoip");
+    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("geoip");
     std::env::var_os("RGZ_GEOIP").map_or_else(own, PathBuf::from)
 }
 
@@ -36,14 +39,13 @@ fn mmdb_files() -> Vec<PathBuf> {
 }
 
 /// The profile's subscribers as the operator's CSV, and the databases.
-fn enrichment(profile: &Profile) -> Arc<Enrichment> {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+fn enrichment(profile: &Profile, folder: &Path) -> Arc<Enrichment> {
     let mut text = String::from("prefix,subscriber_id,reseller_id,site\n");
     for subscriber in (0..SUBSCRIBERS).map(|i| profile.subscriber(i)) {
         let address = std::net::Ipv4Addr::from_bits(subscriber.address);
         text += &format!("{address},{},{},{}\n", subscriber.subscriber_id, subscriber.reseller_id, subscriber.site);
     }
-    let subscribers = folder.path().join("subscribers.csv");
+    let subscribers = folder.join("subscribers.csv");
     std::fs::write(&subscribers, text).expect("the subscribers' file");
     let config = Config { geoip: databases(), subscribers: Some(subscribers), ..Config::default() };
     let (enrichment, report) = Enrichment::open(config).expect("good sources");
@@ -120,7 +122,8 @@ fn stage(c: &mut Criterion, name: &str, batches: &mut [FlowBatch], mut work: imp
 
 fn whole_stage(c: &mut Criterion) {
     let profile = Profile::isp(1, SUBSCRIBERS);
-    let enrichment = enrichment(&profile);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let enrichment = enrichment(&profile, folder.path());
     let (mut isp, mut random) = (isp_batches(&profile), random_batches());
     let mut enricher = Enricher::new(enrichment.clone());
     stage(c, "stage/isp", &mut isp, |batch| enricher.enrich(batch));
@@ -213,5 +216,60 @@ fn build(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, whole_stage, build);
+/// Flows a second while sources are read again and again, and for how long.
+const RELOAD_FLOWS_PER_S: f64 = 500_000.0;
+const RELOAD_TIME: Duration = Duration::from_secs(10);
+/// Rows of a batch under that load: 50 datagrams of 30, what comes in 3 ms.
+const RELOAD_ROWS: u32 = 1500;
+
+/// How long flows wait for enrichment, from when the first of a batch came, while every source is read again without a pause.
+/// No figure of criterion's: the slowest of a thousand batches counts. Decoding is left out.
+fn reload(_: &mut Criterion) {
+    let profile = Profile::isp(1, SUBSCRIBERS);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let enrichment = enrichment(&profile, folder.path());
+    let rows: Vec<u32> = (0..RELOAD_ROWS).collect();
+    let mut batches: Vec<FlowBatch> = isp_batches(&profile)
+        .iter()
+        .map(|from| {
+            let mut batch = FlowBatch::default();
+            batch.append_rows(from, &rows);
+            batch
+        })
+        .collect();
+    let stopped = AtomicBool::new(false);
+    let every = Duration::from_secs_f64(f64::from(RELOAD_ROWS) / RELOAD_FLOWS_PER_S);
+    let mut waits = Histogram::<u64>::new(3).expect("three digits are valid");
+    let reloads = std::thread::scope(|scope| {
+        let reloading = scope.spawn(|| {
+            let mut reloads = 0;
+            while !stopped.load(Relaxed) {
+                enrichment.reload().expect("good sources");
+                reloads += 1;
+            }
+            reloads
+        });
+        let mut enricher = Enricher::new(enrichment.clone());
+        let begun = Instant::now();
+        for (i, at) in (1u32..).map(|i| (i as usize, every * i)).take_while(|(_, at)| *at < RELOAD_TIME) {
+            std::thread::sleep((begun + at).saturating_duration_since(Instant::now()));
+            let count = batches.len();
+            enricher.enrich(black_box(&mut batches[i % count]));
+            // The first row of the batch came one batch's time before its last.
+            waits.saturating_record((begun.elapsed() - at + every).as_micros() as u64);
+        }
+        stopped.store(true, Relaxed);
+        reloading.join().expect("it does not panic")
+    });
+    let ms = |quantile: f64| waits.value_at_quantile(quantile) as f64 / 1000.0;
+    println!(
+        "{RELOAD_FLOWS_PER_S} flows/s, {reloads} reloads meanwhile: p50 {} ms, p99 {} ms, p99.9 {} ms, most {} ms",
+        ms(0.5),
+        ms(0.99),
+        ms(0.999),
+        ms(1.0)
+    );
+}
+
+criterion_group!(benches, whole_stage, build, reload);
 criterion_main!(benches);
