@@ -192,8 +192,9 @@ fn the_commands_for_those_who_migrate_run() {
         // The test's collector has ports of its own.
         let mut line = line.replace("127.0.0.1:2055", &format!("127.0.0.1:{}", collector.port));
         line = line.replace("127.0.0.1:9100", &format!("127.0.0.1:{}", collector.admin));
-        let asks =
-            ["top", "query", "export"].iter().any(|command| line.starts_with(&format!("rgz-netflow {command} ")));
+        let asks = ["top", "query", "export", "alerts"]
+            .iter()
+            .any(|command| line.starts_with(&format!("rgz-netflow {command} ")));
         if asks {
             line = format!("{line} --url {}", collector.url(""));
         }
