@@ -89,6 +89,7 @@ fn write(sink: &crate::control::config::SinkSettings, batch: FlowBatch) -> Resul
         log_id: LogId(id),
         tail: Arc::new(NoTail),
         rollups: Arc::new(RollupDef::defaults()),
+        malformed: Arc::default(),
         clock: Arc::new(time::now_ms),
     };
     let mut open = sink.config.open(&context)?;

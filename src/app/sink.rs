@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::StartError;
 use crate::control::config::{SinkSettings, Start};
 use crate::deliver::{self, Deliverer, LogSource, Quarantine, Replayed, Status, Wish};
+use crate::flow::malformed::MalformedLog;
 use crate::flow::{FlowStore, RollupDef, SinkContext, time};
 use crate::log::{ConsumerOptions, Cursor, Log};
 
@@ -31,6 +32,7 @@ impl Prepared {
         data: &Path,
         log: &Arc<Log>,
         rollups: &Arc<Vec<RollupDef>>,
+        malformed: &Arc<MalformedLog>,
     ) -> Result<Self, StartError> {
         let common = &settings.common;
         let context = SinkContext {
@@ -38,6 +40,7 @@ impl Prepared {
             log_id: log.id(),
             tail: log.clone(),
             rollups: rollups.clone(),
+            malformed: malformed.clone(),
             clock: Arc::new(time::now_ms),
         };
         let store = settings.config.store(&context).map_err(|e| StartError(format!("sink {}: {e}", common.name)))?;

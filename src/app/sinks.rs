@@ -10,6 +10,7 @@ use super::sink::{After, CURSOR_PREFIX, Prepared, RunningSink, cursor};
 use crate::control::config::{Settings, SinkSettings};
 use crate::control::http::{SinkState, SinkStatus};
 use crate::deliver::State;
+use crate::flow::malformed::MalformedLog;
 use crate::flow::{FlowStore, RollupDef, time};
 use crate::log::Log;
 use crate::telemetry::Exposition;
@@ -21,6 +22,7 @@ pub(super) struct Sinks {
     wanted_store: String,
     data: PathBuf,
     log: Arc<Log>,
+    malformed: Arc<MalformedLog>,
 }
 
 /// What a reload changes about the sinks.
@@ -50,9 +52,16 @@ impl Sinks {
         data: &Path,
         log: &Arc<Log>,
         rollups: &Arc<Vec<RollupDef>>,
+        malformed: &Arc<MalformedLog>,
     ) -> Result<Self, StartError> {
         forget_removed(settings, log);
-        let mut sinks = Self { all: Vec::new(), wanted_store: String::new(), data: data.to_owned(), log: log.clone() };
+        let mut sinks = Self {
+            all: Vec::new(),
+            wanted_store: String::new(),
+            data: data.to_owned(),
+            log: log.clone(),
+            malformed: malformed.clone(),
+        };
         let change = sinks.plan(settings, rollups, true)?;
         sinks.wanted_store = change.wanted_store;
         for prepared in change.added {
@@ -75,7 +84,7 @@ impl Sinks {
             let answers = match running {
                 Some(running) if !all && running.is_as(sink) => running.store.is_some(),
                 _ => {
-                    let prepared = Prepared::new(sink, &self.data, &self.log, rollups)?;
+                    let prepared = Prepared::new(sink, &self.data, &self.log, rollups, &self.malformed)?;
                     let answers = prepared.answers_questions();
                     let list = if running.is_some() { &mut change.changed } else { &mut change.added };
                     list.push(prepared);

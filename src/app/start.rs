@@ -64,7 +64,7 @@ impl App {
         let rollups = Arc::new(rollups);
         let aggregator = aggregate::Runner::start(log.clone(), rollups.clone(), stages.aggregate.clone())
             .map_err(StartError::new)?;
-        let sinks = Sinks::start(&settings, &data, &log, &rollups)?;
+        let sinks = Sinks::start(&settings, &data, &log, &rollups, &ledger.malformed)?;
         let alerting = alerting::prepare(&settings, &state, &log)?;
 
         let receivers = Receivers::start(&stages.receive, ledger.clone(), restored).map_err(StartError::new)?;

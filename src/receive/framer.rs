@@ -295,9 +295,12 @@ impl Framer {
             Reject::NotAllowed
         } else if datagram.len() >= 2 && (wire::lengths(version).is_none() || !self.admitted.accepts(version)) {
             account.unknown_version.add(1);
+            self.ledger.malformed.push(now_ms, exporter, datagram, || format!("version {version} is not accepted"));
             Reject::UnknownVersion(version)
         } else {
             account.malformed.add(1);
+            let reason = || format!("{} bytes are no datagram of version {version}", datagram.len());
+            self.ledger.malformed.push(now_ms, exporter, datagram, reason);
             Reject::Malformed
         }
     }

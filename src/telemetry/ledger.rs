@@ -15,6 +15,7 @@ use std::sync::{Arc, RwLock};
 
 use super::{Counter, Exposition, Gauge};
 use crate::flow::Addr;
+use crate::flow::malformed::MalformedLog;
 
 /// Exporters with an account of their own. One more shares the account of the unspecified address `::`, so that spoofed
 /// sources cannot fill the memory.
@@ -123,6 +124,8 @@ fn help(metric: &str) -> &'static str {
 #[derive(Debug, Default)]
 pub struct Ledger {
     accounts: RwLock<HashMap<Addr, Arc<Account>>>,
+    /// What could not be read, for sinks that show it. No part of the accounts.
+    pub malformed: Arc<MalformedLog>,
 }
 
 impl Ledger {

@@ -10,6 +10,7 @@ pub mod column;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod filter;
+pub mod malformed;
 pub mod rollup;
 mod secret;
 pub mod sink;

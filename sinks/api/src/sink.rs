@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::malformed::MalformedLog;
 use crate::rollup::{Record, RollupDef};
 use crate::store::FlowStore;
 
@@ -107,6 +108,8 @@ pub struct SinkContext {
     pub tail: Arc<dyn LogTail>,
     /// Rollups that it will receive.
     pub rollups: Arc<Vec<RollupDef>>,
+    /// Datagrams that could not be read, for sinks that show them.
+    pub malformed: Arc<MalformedLog>,
     /// The clock.
     pub clock: Clock,
 }

@@ -28,6 +28,7 @@ pub const KEYS: &[&str] = &[
     "chunk_interval_hours",
     "statement_timeout_s",
     "connections",
+    "debug_log_rows",
 ];
 
 /// A `[[sink]]` table of kind `postgres`.
@@ -41,6 +42,9 @@ const MEMORY_BYTES_MAX: u64 = 128 << 20;
 
 /// Most connections that write: each holds an encoding buffer, and a server has more to do than this.
 const CONNECTIONS_MAX: i64 = 8;
+
+/// Most rows of the table of malformed datagrams: it is read by people.
+const DEBUG_LOG_ROWS_MAX: i64 = 1_000_000;
 
 pub use postgres_connect::SslMode;
 
@@ -79,6 +83,8 @@ pub struct Config {
     pub statement_timeout: Duration,
     /// Connections that write side by side.
     pub connections: usize,
+    /// Malformed datagrams that are kept in `netflow.netflow_debug_log`; 0 for no such table.
+    pub debug_log_rows: u32,
 }
 
 impl Config {
@@ -101,6 +107,7 @@ impl Config {
             chunk_interval_hours: 24,
             statement_timeout: Duration::from_secs(300),
             connections: 1,
+            debug_log_rows: 0,
         }
     }
 
@@ -204,6 +211,7 @@ fn set(config: &mut Config, key: &str, value: &toml::Value, base: &Path) -> Resu
         "retention_aggregate_months" => config.retention.aggregate_months = number(1..=1_200)? as u32,
         "chunk_interval_hours" => config.chunk_interval_hours = number(1..=8_760)? as u32,
         "statement_timeout_s" => config.statement_timeout = Duration::from_secs(number(1..=86_400)? as u64),
+        "debug_log_rows" => config.debug_log_rows = number(0..=DEBUG_LOG_ROWS_MAX)? as u32,
         "connections" => config.connections = number(1..=CONNECTIONS_MAX)? as usize,
         _ => return Err(format!("a sink of this kind has {}", KEYS.join(", "))),
     }

@@ -8,6 +8,7 @@ mod alerts;
 mod columns;
 mod config;
 mod connect;
+mod debug_log;
 mod encode;
 mod schema;
 mod sink;

@@ -84,7 +84,14 @@ fn open(path: &Path, rollups: Arc<Vec<RollupDef>>) -> Result<Arc<dyn FlowStore>,
     } else {
         (LogId([0; 16]), Arc::new(NoTail))
     };
-    let context = SinkContext { name: KIND.to_owned(), log_id, tail, rollups, clock: Arc::new(now_ms) };
+    let context = SinkContext {
+        name: KIND.to_owned(),
+        log_id,
+        tail,
+        rollups,
+        malformed: Arc::default(),
+        clock: Arc::new(now_ms),
+    };
     config.store(&context).map_err(|e| e.to_string())?.ok_or_else(|| "its store answers no questions".to_owned())
 }
 

@@ -208,6 +208,7 @@ fn start_over(
         log_id: LogId([7; 16]),
         tail: Arc::new(NoTail),
         rollups: Arc::default(),
+        malformed: Arc::default(),
         clock: Arc::new(|| 0),
     };
     let sink = Arc::new(TestSink { log_id: context.log_id, place: place.clone(), script: Arc::new(script) });

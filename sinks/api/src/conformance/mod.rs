@@ -82,6 +82,7 @@ pub fn context(rollups: Arc<Vec<RollupDef>>, now_ms: i64) -> SinkContext {
         log_id: LOG,
         tail: Arc::new(NoTail),
         rollups,
+        malformed: Arc::default(),
         clock: Arc::new(move || now_ms),
     }
 }

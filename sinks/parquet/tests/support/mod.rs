@@ -275,6 +275,7 @@ pub fn context(log: Arc<MemoryLog>, clock: &TestClock) -> SinkContext {
         log_id: LOG,
         tail: log,
         rollups: Arc::new(RollupDef::defaults()),
+        malformed: Arc::default(),
         clock: clock.clock(),
     }
 }

@@ -19,6 +19,7 @@ use crate::alerts;
 use crate::columns::flow_fields;
 use crate::config::Config;
 use crate::connect::{chain, connect, sink_error};
+use crate::debug_log::DebugLog;
 use crate::encode::{HEADER, Rows, TRAILER};
 use crate::schema::{self, Layout, Partitions, Prepared, Table};
 use parts::Ranges;
@@ -45,6 +46,7 @@ pub struct PostgresSink {
     tables: Tables,
     /// Positions above the cursor that are stored already.
     stored: Ranges,
+    debug_log: DebugLog,
     next_retain_ms: i64,
     expired_flows: u64,
 }
@@ -153,6 +155,7 @@ impl PostgresSink {
         let place = Place::of(config, context);
         place.fence(&mut first.client)?;
         let Prepared { layout, alerts } = schema::prepare(&mut first.client, config, &context.rollups)?;
+        let debug_log = DebugLog::open(&mut first.client, config.debug_log_rows, context)?;
         let rollups = context.rollups.iter().map(|def| (def.name.to_string(), Table::rollup(config, def)));
         let (flows, fields, rollups) = (Table::flows(config), flow_fields(), rollups.collect());
         let tables = Tables { flows, fields, rollups, alerts, log_id: context.log_id };
@@ -170,6 +173,7 @@ impl PostgresSink {
             partitions: Partitions::default(),
             tables,
             stored,
+            debug_log,
             next_retain_ms: i64::MIN,
             expired_flows: 0,
         })
@@ -333,6 +337,7 @@ impl Sink for PostgresSink {
     }
 
     fn maintain(&mut self) -> Result<(), SinkError> {
+        self.debug_log.write(&mut self.connections[0].client, &self.context)?;
         let now_ms = (self.context.clock)();
         if now_ms < self.next_retain_ms || self.layout == (Layout::Hypertables { policies: true }) {
             return Ok(());
