@@ -53,7 +53,7 @@ fn questions_beyond_the_bound_are_turned_away_and_the_others_answered() {
 fn a_caller_that_asks_too_much_is_told_when_to_come_again_and_others_are_answered() {
     let token = |name: &str| TokenConfig { name: name.into(), sha256: sha256(name), ..TokenConfig::default() };
     let config = Config {
-        requests_per_second: 3,
+        requests_per_second: 1,
         token: vec![token("wild"), token("tame")],
         metrics_port: 0,
         ..Config::default()
