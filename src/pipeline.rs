@@ -4,6 +4,7 @@
 //! it when the last consumer of the log is done with them, so nothing is allocated per flow.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,11 +21,17 @@ use crate::flow::{FlowBatch, Record};
 use crate::log::Log;
 use crate::receive::{Receipt, SlabQueue, Taken, Untold};
 use crate::telemetry::Exposition;
+use crate::wire;
 
 /// How often an idle worker looks whether anything else is to be done.
 const IDLE: Duration = Duration::from_secs(1);
 /// Batches kept for reuse: as many as can be under way in a few workers and sinks that keep up.
 const POOL_BATCHES: usize = 64;
+/// Memory of batches kept for reuse, bytes: a dozen full ones. More come back at once only when a consumer that was behind catches
+/// up, and those are freed.
+const POOL_BYTES_MAX: usize = 32 << 20;
+/// Memory of a flow in a batch, bytes: every column set, addresses of 16 bytes, grown by doubling.
+const ROW_BYTES_MAX: u64 = 512;
 
 /// What a worker needs; one each.
 struct Worker {
@@ -135,28 +142,44 @@ impl Workers {
     }
 }
 
-/// Batches for reuse.
+/// Batches for reuse, bounded in number and in memory.
 #[derive(Debug)]
-pub struct BatchPool(ArrayQueue<FlowBatch>);
+pub struct BatchPool {
+    batches: ArrayQueue<(FlowBatch, usize)>,
+    /// Memory that they reserve.
+    bytes: AtomicUsize,
+}
 
 impl Default for BatchPool {
     fn default() -> Self {
-        Self(ArrayQueue::new(POOL_BATCHES))
+        Self { batches: ArrayQueue::new(POOL_BATCHES), bytes: AtomicUsize::new(0) }
     }
 }
 
 impl BatchPool {
     /// A batch without rows, with the memory of an earlier one when there is one.
     pub fn take(&self) -> FlowBatch {
-        self.0.pop().unwrap_or_default()
+        let Some((batch, bytes)) = self.batches.pop() else { return FlowBatch::default() };
+        self.bytes.fetch_sub(bytes, Relaxed);
+        batch
     }
 
-    /// Takes a batch that nobody needs any more; over the bound it is freed.
+    /// Takes a batch that nobody needs any more; over the bounds it is freed.
     pub fn give(&self, mut batch: FlowBatch) {
         batch.clear();
-        // A full pool gives the batch back: then it is freed here.
-        drop(self.0.push(batch));
+        let bytes = batch.capacity_bytes();
+        let pooled = self.bytes.fetch_add(bytes, Relaxed);
+        if pooled + bytes > POOL_BYTES_MAX || self.batches.push((batch, bytes)).is_err() {
+            self.bytes.fetch_sub(bytes, Relaxed);
+        }
     }
+}
+
+/// Memory of the batches under way and for reuse, at most, with so many workers and slabs of so many bytes: a worker fills one
+/// batch from one slab, whose records are the shortest that there are.
+pub fn memory_bytes_max(workers: usize, slab_bytes: u64) -> u64 {
+    let rows = slab_bytes / wire::V5_RECORD_BYTES as u64;
+    POOL_BYTES_MAX as u64 + workers as u64 * rows * ROW_BYTES_MAX
 }
 
 /// What is timed.
@@ -239,4 +262,64 @@ impl Laps<'_> {
 
 fn record(histogram: &Mutex<Histogram<u64>>, value: u64) {
     histogram.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(value.max(1));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(rows: usize) -> FlowBatch {
+        let mut batch = FlowBatch::default();
+        (0..rows).for_each(|row| batch.time.push(Some(row as i64)));
+        batch.src_port.extend_slots(rows);
+        batch
+    }
+
+    #[test]
+    fn the_pool_gives_memory_again_and_never_holds_more_than_its_bounds() {
+        let pool = BatchPool::default();
+        pool.give(batch(1000));
+        let reused = pool.take();
+        assert!(reused.is_empty() && reused.capacity_bytes() >= 1000 * 10);
+        assert_eq!(pool.bytes.load(Relaxed), 0);
+        (0..3 * POOL_BATCHES).for_each(|_| pool.give(batch(10)));
+        assert_eq!(pool.batches.len(), POOL_BATCHES);
+        while pool.batches.pop().is_some() {}
+        pool.bytes.store(0, Relaxed);
+        (0..20).for_each(|_| pool.give(batch(1 << 19)));
+        let held: usize = std::iter::from_fn(|| pool.batches.pop()).map(|(batch, _)| batch.capacity_bytes()).sum();
+        assert_eq!(held, pool.bytes.load(Relaxed));
+        assert!(held > POOL_BYTES_MAX / 2 && held <= POOL_BYTES_MAX, "{held}");
+    }
+
+    #[test]
+    fn a_row_takes_no_more_than_the_budget_says() {
+        let mut wide = FlowBatch::default();
+        let rows = 4097;
+        for row in 0..rows {
+            wide.time.push(Some(row));
+            for addresses in
+                [&mut wide.src_ip, &mut wide.dst_ip, &mut wide.next_hop, &mut wide.nat_src_ip, &mut wide.nat_dst_ip]
+            {
+                addresses.push(Some("2001:db8::1".parse().unwrap()));
+            }
+        }
+        wide.fill_missing();
+        for field in crate::flow::Field::ALL {
+            use crate::flow::batch::ColumnMut;
+            match wide.column_mut(*field) {
+                ColumnMut::I64(c) => (0..rows as usize).for_each(|row| c.set(row, Some(1))),
+                ColumnMut::U64(c) => (0..rows as usize).for_each(|row| c.set(row, Some(1))),
+                ColumnMut::U32(c) => (0..rows as usize).for_each(|row| c.set(row, Some(1))),
+                ColumnMut::U16(c) => (0..rows as usize).for_each(|row| c.set(row, Some(1))),
+                ColumnMut::U8(c) => (0..rows as usize).for_each(|row| c.set(row, Some(1))),
+                _ => {}
+            }
+        }
+        assert!(
+            wide.capacity_bytes() as u64 <= rows as u64 * ROW_BYTES_MAX,
+            "{}",
+            wide.capacity_bytes() / rows as usize
+        );
+    }
 }

@@ -111,7 +111,22 @@ fn check_prints_the_memory_and_config_the_origins() {
     let folder = folder();
     let output = rgz(folder.path(), &["check"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && text.contains("together"), "{text}");
+    assert!(output.status.success(), "{text}");
+    for stage in [
+        "slabs and their queue",
+        "batches being filled or reused",
+        "pairing",
+        "recent records of the log",
+        "keys and sums of rollups",
+        "counters of alerts",
+        "sink local",
+        "quarantine of local",
+        "bodies of HTTP requests",
+        "together",
+        "prefix table",
+    ] {
+        assert!(text.lines().any(|line| line.trim_start().starts_with(stage)), "{stage} in {text}");
+    }
     assert!(!folder.path().join("data").exists(), "check leaves nothing behind");
     let output = rgz(folder.path(), &["config", "-p", "9995"]);
     let text = String::from_utf8(output.stdout).unwrap();

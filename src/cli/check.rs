@@ -6,9 +6,11 @@ use super::Failure;
 use crate::app;
 use crate::control::alerts;
 use crate::control::config::Settings;
+use crate::deliver;
 use crate::enrich::Enrichment;
 use crate::enrich::sql::{self, Probed};
 use crate::log::{self, Durability};
+use crate::pipeline;
 use crate::telemetry::units::print_bytes;
 
 /// Bytes of one conversation in the pairing table.
@@ -30,7 +32,10 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
             Err(error) => problems.push(format!("sink {name}: {error}")),
         }
     }
-    problems.extend(enrichment(settings));
+    let table_bytes = enrichment(settings).unwrap_or_else(|more| {
+        problems.extend(more);
+        0
+    });
     problems.extend(log_damage(settings));
     if !problems.is_empty() {
         return Err(Failure::new(problems.join("\n")));
@@ -44,16 +49,19 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         println!("  {what:<32}{:>10}", print_bytes(*bytes));
     }
     println!("  {:<32}{:>10}", "together", print_bytes(budget.iter().map(|(_, bytes)| bytes).sum()));
+    println!("  {:<32}{:>10}  now, apart: as large as its data", "prefix table", print_bytes(table_bytes));
     Ok(())
 }
 
-/// Reads the sources of enrichment and tries its queries. Prints what they hold; gives a line for each problem.
-fn enrichment(settings: &Settings) -> Vec<String> {
+/// Reads the sources of enrichment and tries its queries. Prints what they hold; gives the table's size in bytes, or a line for
+/// each problem.
+fn enrichment(settings: &Settings) -> Result<u64, Vec<String>> {
     let mut config = app::enrich_config(settings);
     let queries = config.sql.take();
-    let mut problems = Vec::new();
+    let (mut problems, mut table_bytes) = (Vec::new(), 0);
     match Enrichment::open(config) {
-        Ok((_, report)) => {
+        Ok((enrichment, report)) => {
+            table_bytes = enrichment.table_bytes() as u64;
             for source in report.sources {
                 println!("enrichment: {}, {} rows from {}", source.kind, source.rows, source.file.display());
             }
@@ -70,7 +78,7 @@ fn enrichment(settings: &Settings) -> Vec<String> {
         Some(Err(errors)) => problems.extend(errors.iter().map(ToString::to_string)),
         None => {}
     }
-    problems
+    if problems.is_empty() { Ok(table_bytes) } else { Err(problems) }
 }
 
 /// Reads the whole log, when there is one. A line when anything in it is damaged.
@@ -118,6 +126,10 @@ fn memory(settings: &Settings) -> Vec<(String, u64)> {
     let pairing = if stages.enrich.pairing { stages.enrich.pairing_entries as u64 * PAIRING_ENTRY_BYTES } else { 0 };
     let mut budget = vec![
         ("slabs and their queue".to_owned(), stages.receive.queue_bytes),
+        (
+            "batches being filled or reused".to_owned(),
+            pipeline::memory_bytes_max(stages.decode.workers(), stages.receive.slab_bytes),
+        ),
         ("pairing".to_owned(), pairing),
         (
             "verdicts of inspection".to_owned(),
@@ -132,6 +144,8 @@ fn memory(settings: &Settings) -> Vec<(String, u64)> {
     ];
     for sink in &settings.sinks {
         budget.push((format!("sink {}", sink.common.name), sink.config.memory_bytes_max()));
+        budget.push((format!("quarantine of {}", sink.common.name), deliver::QUARANTINE_MEMORY_BYTES_MAX));
     }
+    budget.push(("bodies of HTTP requests".to_owned(), stages.admin.bodies_bytes_max()));
     budget
 }

@@ -26,3 +26,6 @@ pub use replay::{Replayed, Wish};
 pub use source::LogSource;
 pub use status::{Problem, State, Status};
 pub use thread::Deliverer;
+
+/// Memory of a sink's quarantine at most, bytes: its index, and one group that is replayed.
+pub const QUARANTINE_MEMORY_BYTES_MAX: u64 = quarantine::INDEX_BYTES_MAX + replay::GROUP_BYTES;

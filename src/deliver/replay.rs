@@ -23,8 +23,9 @@ use crate::flow::{LogId, Sink, SinkConfig, SinkError};
 
 /// Most records of a group; refused, they are tried one by one.
 const GROUP_RECORDS_MAX: usize = 64;
-/// Bytes on disk after which a group ends.
-const GROUP_BYTES: u64 = 8 << 20;
+/// Bytes of a group: it ends before the record that would go beyond, but holds at least one. A record takes about as much memory
+/// as it does on disk.
+pub(super) const GROUP_BYTES: u64 = 8 << 20;
 /// Time after which a replay ends with the group in flight: the sink takes nothing else meanwhile.
 const STRETCH: Duration = Duration::from_secs(5);
 /// How long closing the sink may take.

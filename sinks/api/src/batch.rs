@@ -33,6 +33,11 @@ macro_rules! flow_columns {
                 self.cut_spans.clear();
             }
 
+            /// Memory reserved by the columns, bytes.
+            pub fn capacity_bytes(&self) -> usize {
+                0 $(+ self.$name.capacity_bytes())*
+            }
+
             /// Appends the given rows of another batch. Its stream progress is not taken over.
             pub fn append_rows(&mut self, other: &Self, rows: &[u32]) {
                 $(self.$name.append_rows(&other.$name, rows);)*

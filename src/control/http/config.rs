@@ -12,6 +12,8 @@ use crate::telemetry::units;
 /// What [`Config::without_tokens`] must say before an address that others can reach is opened without tokens.
 pub const OPEN_TO_EVERYONE: &str = "open to everyone";
 
+/// Memory of all requests' bodies, where one of them may not take more.
+const BODIES_BYTES_MAX: u64 = 32 << 20;
 /// Hexadecimal digits of a SHA-256.
 const SHA256_DIGITS: usize = 64;
 
@@ -131,6 +133,11 @@ impl Config {
             key: "listen".into(),
             problem: format!("{:?} is no address with a port, such as 127.0.0.1:9100 or [::1]:9100", self.listen),
         })
+    }
+
+    /// Memory of all bodies that are read at the same time, at most, bytes; more wait for a moment, then are answered 503.
+    pub fn bodies_bytes_max(&self) -> u64 {
+        self.body_bytes_max.max(BODIES_BYTES_MAX)
     }
 
     /// The second address, when metrics have a port of their own.

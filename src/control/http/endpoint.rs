@@ -28,6 +28,15 @@ const UNEMITTED_MS: i64 = 10 * MINUTE_MS;
 /// The aggregator is asked to emit at most once in this time.
 const EMIT_PAUSE_MS: i64 = SECOND_MS;
 
+/// What memory for bodies is counted in, bytes.
+const BODY_UNIT_BYTES: u64 = 4096;
+
+/// Units of memory for a body.
+fn body_units(bytes: u64) -> u32 {
+    // As many as a semaphore can hold on any machine: 1 TiB.
+    bytes.div_ceil(BODY_UNIT_BYTES).clamp(1, (Semaphore::MAX_PERMITS as u64).min(1 << 28)) as u32
+}
+
 /// What is counted of a route's requests.
 #[derive(Clone, Debug, Default)]
 struct Requests {
@@ -47,6 +56,8 @@ pub struct Endpoint {
     pub started_ms: i64,
     questions: Arc<Semaphore>,
     exports: Arc<Semaphore>,
+    /// Memory for bodies, in units of [`BODY_UNIT_BYTES`].
+    bodies: Arc<Semaphore>,
     emitted_ms: AtomicI64,
     requests: Mutex<BTreeMap<&'static str, Requests>>,
     turned_away: AtomicU64,
@@ -71,6 +82,7 @@ impl Endpoint {
             started_ms: collector.now_ms(),
             questions: Arc::new(Semaphore::new(config.queries_max.min(Semaphore::MAX_PERMITS))),
             exports: Arc::new(Semaphore::new(config.exports_max.min(Semaphore::MAX_PERMITS))),
+            bodies: Arc::new(Semaphore::new(body_units(config.bodies_bytes_max()) as usize)),
             emitted_ms: AtomicI64::new(i64::MIN),
             requests: Mutex::default(),
             turned_away: AtomicU64::new(0),
@@ -104,6 +116,22 @@ impl Endpoint {
             _ => {
                 self.turned_away.fetch_add(1, Relaxed);
                 Err(ApiError::busy(format!("{max} {what} are being answered already"), RETRY_AFTER_S))
+            }
+        }
+    }
+
+    /// Room for a body, given back when dropped: as much as it announces, else as much as one may have.
+    ///
+    /// # Errors
+    /// 503 when none becomes free soon.
+    pub async fn room(&self, announced_bytes: Option<u64>) -> Result<OwnedSemaphorePermit, ApiError> {
+        let bytes = announced_bytes.unwrap_or(u64::MAX).min(self.config.body_bytes_max);
+        let room = self.bodies.clone().acquire_many_owned(body_units(bytes));
+        match tokio::time::timeout(TURN_WAIT_MAX, room).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => {
+                self.turned_away.fetch_add(1, Relaxed);
+                Err(ApiError::busy("as many bodies as there is memory for are being read already", RETRY_AFTER_S))
             }
         }
     }
@@ -156,7 +184,7 @@ impl Endpoint {
             out.gauge("netflow_http_questions_running", help, &[("kind", kind)], running as f64);
         }
         let away = self.turned_away.load(Relaxed);
-        out.counter("netflow_http_turned_away_total", "Questions turned away for load.", &[], away);
+        out.counter("netflow_http_turned_away_total", "Requests turned away for load.", &[], away);
         let help = "Requests of callers that ask too much.";
         out.counter("netflow_http_rate_limited_total", help, &[], self.rate.refused());
         let up_s = (self.collector.now_ms() - self.started_ms) as f64 / SECOND_MS as f64;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -120,6 +120,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// Its body; empty for GET and DELETE.
     pub body: Bytes,
+    /// The body's part of the memory for bodies.
+    pub room: Option<OwnedSemaphorePermit>,
     /// Its turn, for routes that work as [`Work::Question`] or [`Work::Export`].
     pub turn: Option<OwnedSemaphorePermit>,
 }
@@ -166,11 +168,11 @@ impl Route {
         let mut pairs = path_params;
         pairs.extend(query_pairs(&head.uri)?);
         let params = Params::read(self.params, pairs)?;
-        let body = self.read_body(&endpoint, body).await?;
+        let (body, room) = self.read_body(&endpoint, &head.headers, body).await?;
         let turn = endpoint.turn(self.work).await?;
         let patience = endpoint.patience(self.work) + GRACE;
         let working = peer.work();
-        let call = Call { endpoint, params, access, peer: peer.addr, working, headers: head.headers, body, turn };
+        let call = Call { endpoint, params, access, peer: peer.addr, working, headers: head.headers, body, room, turn };
         let handler = self.handler;
         if self.work == Work::Inline {
             return handler(call);
@@ -201,18 +203,27 @@ impl Route {
         }
     }
 
-    async fn read_body(&self, endpoint: &Endpoint, body: Body) -> Result<Bytes, ApiError> {
+    async fn read_body(
+        &self,
+        endpoint: &Endpoint,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
         if matches!(self.method, Method::Get | Method::Delete) {
-            return Ok(Bytes::new());
+            return Ok((Bytes::new(), None));
         }
-        let max = usize::try_from(endpoint.config.body_bytes_max).unwrap_or(usize::MAX);
+        let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let max = endpoint.config.body_bytes_max;
+        let too_long = || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {max} bytes"));
+        if announced.is_some_and(|bytes| bytes > max) {
+            return Err(too_long());
+        }
+        let room = endpoint.room(announced).await?;
         let patience = Duration::from_millis(endpoint.config.client_time_max_ms);
-        match tokio::time::timeout(patience, axum::body::to_bytes(body, max)).await {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(error)) if is_too_long(&error) => {
-                let text = format!("the body is longer than {max} bytes");
-                Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text))
-            }
+        let bytes_max = usize::try_from(max).unwrap_or(usize::MAX);
+        match tokio::time::timeout(patience, axum::body::to_bytes(body, bytes_max)).await {
+            Ok(Ok(bytes)) => Ok((bytes, Some(room))),
+            Ok(Err(error)) if is_too_long(&error) => Err(too_long()),
             Ok(Err(_)) => Err(ApiError::new(StatusCode::BAD_REQUEST, "the body ended early")),
             Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
         }

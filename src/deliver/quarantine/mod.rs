@@ -22,8 +22,12 @@ use crate::flow::time::now_ms;
 pub(super) use file::Refused;
 pub use file::{Head, Kept};
 
-/// Most records kept: bounds the index, about 150 bytes each.
+/// Most records kept: bounds the index.
 const RECORDS_MAX: usize = 100_000;
+/// Memory of one in the index: its name, what is known of it, and its share of the tree.
+const INDEX_ITEM_BYTES: u64 = 160;
+/// Memory of the index.
+pub(super) const INDEX_BYTES_MAX: u64 = RECORDS_MAX as u64 * INDEX_ITEM_BYTES;
 /// File of the numbers under which records are replayed.
 pub(super) const PLAN: &str = "replay.json";
 

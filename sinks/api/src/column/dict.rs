@@ -42,6 +42,11 @@ impl<T: DictValue> Dict<T> {
         self.codes.len()
     }
 
+    /// Memory reserved, bytes, without what the values own elsewhere.
+    pub fn capacity_bytes(&self) -> usize {
+        self.values.capacity() * size_of::<T>() + self.codes.capacity() * size_of::<u32>()
+    }
+
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.codes.is_empty()

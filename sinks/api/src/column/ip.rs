@@ -31,6 +31,14 @@ impl IpColumn {
         }
     }
 
+    /// Memory reserved, bytes.
+    pub fn capacity_bytes(&self) -> usize {
+        match &self.rows {
+            Rows::V4(rows) => rows.capacity_bytes(),
+            Rows::Wide(rows) => rows.capacity_bytes(),
+        }
+    }
+
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

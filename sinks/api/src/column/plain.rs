@@ -36,6 +36,11 @@ impl<T: Copy + Default> Column<T> {
         self.validity.len
     }
 
+    /// Memory reserved, bytes.
+    pub fn capacity_bytes(&self) -> usize {
+        self.values.capacity() * size_of::<T>() + self.validity.present.capacity()
+    }
+
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.validity.len == 0

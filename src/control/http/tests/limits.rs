@@ -86,6 +86,21 @@ fn no_limit_limits_nothing() {
 }
 
 #[test]
+fn bodies_beyond_the_memory_for_them_are_turned_away_and_small_ones_find_room() {
+    let config = Config { body_bytes_max: 64 << 20, client_time_max_ms: 60_000, ..Config::default() };
+    let server = TestServer::with(config, TestProcess::default());
+    let ingest = "/api/v1/netflow/v5-ingest";
+    // Announces all there is but a little, and sends nothing.
+    let mut greedy = TcpStream::connect(server.addr).unwrap();
+    let announced = (64 << 20) - (64 << 10);
+    write!(greedy, "POST {ingest} HTTP/1.1\r\nHost: {}\r\nContent-Length: {announced}\r\n\r\n", server.addr).unwrap();
+    wait_for(|| server.request(Method::Post, ingest, &[], &[0; 128 << 10]).status == 503);
+    assert_eq!(server.request(Method::Post, ingest, &[], &[0; 1000]).status, 200);
+    drop(greedy);
+    wait_for(|| server.request(Method::Post, ingest, &[], &[0; 128 << 10]).status == 200);
+}
+
+#[test]
 fn connections_beyond_the_bound_wait_until_others_end() {
     let config = Config { connections_max: 2, client_time_max_ms: 60_000, ..Config::default() };
     let server = TestServer::with(config, TestProcess::default());
