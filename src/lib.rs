@@ -12,6 +12,7 @@ pub mod deliver;
 pub mod enrich;
 pub mod log;
 pub mod pipeline;
+mod prefetch;
 pub mod receive;
 pub mod telemetry;
 pub mod threads;

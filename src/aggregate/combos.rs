@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher, Hasher};
 
 use super::layout::{Group, WORDS_MAX};
-use super::prefetch::prefetch;
 use super::view::{Rows, View, pack};
+use crate::prefetch::prefetch;
 
 /// Bit of a number that says: there was no room for this combination, the number is that of its `other` row.
 pub(super) const REFUSED: u32 = 1 << 31;

@@ -24,7 +24,6 @@ mod groups;
 mod intern;
 mod layout;
 mod out;
-mod prefetch;
 mod rollup;
 mod runner;
 mod schedule;

@@ -4,7 +4,7 @@
 //! in sequence. A big table is split into shards by the hash's upper bits, each of which grows on its own: growing never
 //! holds twice the memory. Key 0 means an empty entry. Whoever calls gives the hash, made once for all tables it is used in.
 
-use super::prefetch::prefetch;
+use crate::prefetch::prefetch;
 
 /// Upper bits of the hash that choose the shard of a big table.
 const SHARD_BITS: u32 = 6;

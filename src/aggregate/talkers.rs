@@ -14,13 +14,13 @@ use std::collections::HashMap;
 use super::buckets::{Bucket, Buckets};
 use super::combos::REFUSED;
 use super::out::Out;
-use super::prefetch::prefetch;
 use super::rollup::{Block, KeyHash, key_of, numbers_of};
 use super::share::Share;
 use super::sums::{Sums, add_wrapping};
 use super::view::{Names, Pass};
 use crate::flow::rollup::Role;
 use crate::flow::{Addr, Measures};
+use crate::prefetch::prefetch;
 
 /// Hosts that are no customers held of one bucket (about 0.3 MiB); the lighter half is folded when there are more.
 pub(super) const OTHERS_HELD_MAX: usize = 8192;

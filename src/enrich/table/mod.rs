@@ -23,6 +23,7 @@ use super::app::Apps;
 use super::names::Names;
 use super::sites::Sites;
 use crate::flow::{Addr, Text};
+use crate::prefetch::prefetch;
 
 /// What is known of an address. 0 = unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -144,6 +145,25 @@ impl Table {
     #[inline]
     pub fn record(&self, number: u32) -> &Record {
         &self.records[number as usize]
+    }
+
+    /// Has a record fetched into the cache.
+    #[inline]
+    pub fn prefetch_record(&self, number: u32) {
+        self.records.get(number as usize).inspect(|record| prefetch(*record));
+    }
+
+    /// Has a party fetched into the cache.
+    #[inline]
+    pub fn prefetch_party(&self, party: u32) {
+        self.parties.get(party as usize).inspect(|party| prefetch(*party));
+    }
+
+    /// Has the first holder of a party, which should be in the cache, fetched as well.
+    #[inline]
+    pub fn prefetch_holder(&self, party: u32) {
+        let first = self.parties.get(party as usize).and_then(|party| self.holders.get(party.first as usize));
+        first.inspect(|holder| prefetch(*holder));
     }
 
     /// Who of a party has the address at a time: the most specific prefix that had a holder then.

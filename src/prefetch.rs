@@ -1,9 +1,9 @@
 //! Fetching memory before it is needed.
 
-/// Asks the processor to load what is there into its cache: sums lie scattered over tens of MiB, and waiting for them one by
-/// one costs ten times the rest of the work.
+/// Asks the processor to load what is there into its cache: sums and what is known of addresses lie scattered over MiBs, and
+/// waiting for them one by one costs several times the rest of the work.
 #[inline]
-pub(super) fn prefetch<T>(place: &T) {
+pub(crate) fn prefetch<T>(place: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
