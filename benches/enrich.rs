@@ -239,7 +239,8 @@ fn reload(_: &mut Criterion) {
         .collect();
     let stopped = AtomicBool::new(false);
     let every = Duration::from_secs_f64(f64::from(RELOAD_ROWS) / RELOAD_FLOWS_PER_S);
-    let mut waits = Histogram::<u64>::new(3).expect("three digits are valid");
+    let mut waits =
+        Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("a minute in µs with three digits is valid");
     let reloads = std::thread::scope(|scope| {
         let reloading = scope.spawn(|| {
             let mut reloads = 0;

@@ -182,6 +182,9 @@ pub fn memory_bytes_max(workers: usize, slab_bytes: u64) -> u64 {
     POOL_BYTES_MAX as u64 + workers as u64 * rows * ROW_BYTES_MAX
 }
 
+/// Longest latency that is told apart, µs or ms: an hour in µs.
+const LATENCY_MAX: u64 = 3_600_000_000;
+
 /// What is timed.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
@@ -204,8 +207,8 @@ pub struct Latencies {
 
 impl Default for Latencies {
     fn default() -> Self {
-        // Two digits: 1 % is enough for latencies. Histograms of two digits are always valid and grow as needed.
-        let histogram = || Mutex::new(Histogram::new(2).expect("two digits are valid"));
+        // Two digits: 1 % is enough for latencies. One that grows would not do so for values that it saturates.
+        let histogram = || Mutex::new(Histogram::new_with_bounds(1, LATENCY_MAX, 2).expect("the bounds are valid"));
         Self { stages: std::array::from_fn(|_| histogram()), wire_to_log_ms: histogram() }
     }
 }
@@ -321,5 +324,19 @@ mod tests {
             "{}",
             wide.capacity_bytes() / rows as usize
         );
+    }
+
+    #[test]
+    fn latencies_far_apart_are_told_apart() {
+        let latencies = Latencies::default();
+        [3, 40, 30_000].into_iter().for_each(|ms| record(&latencies.wire_to_log_ms, ms));
+        let mut out = Exposition::default();
+        latencies.expose(&mut out);
+        let text = out.render(crate::telemetry::Format::Prometheus);
+        let value = |quantile: &str| {
+            let name = format!("netflow_wire_to_log_seconds{{quantile=\"{quantile}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&*name)).unwrap().parse::<f64>().unwrap()
+        };
+        assert!((value("0.5") - 0.04).abs() < 0.001 && (value("0.999") - 30.0).abs() < 0.5, "{text}");
     }
 }
