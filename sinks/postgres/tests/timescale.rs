@@ -112,6 +112,19 @@ fn policies_follow_the_configuration() {
 }
 
 #[test]
+fn a_database_that_will_be_given_the_extension_is_said_to() {
+    let Some(server) = Server::start_timescale("") else { return };
+    server.database("flows");
+    let config = sink_postgres::Config { timescale: true, ..server::config(&server.url("flows")) };
+    let probed = || sink_api::SinkConfig::probe(&config).unwrap().unwrap();
+    let before = probed();
+    assert!(before.contains("TimescaleDB 2") && before.ends_with("to be made here: hypertables"), "{before}");
+    drop(sink_api::SinkConfig::open(&config, &Log::new(10).context).unwrap());
+    let after = probed();
+    assert!(after.ends_with("hypertables with policies"), "{after}");
+}
+
+#[test]
 fn chunks_become_columnar_and_are_dropped_and_queries_run_on() {
     let Some(database) = Database::new("chunks") else { return };
     let mut log = Log::new(4_000);

@@ -120,8 +120,9 @@ pub fn prepare(client: &mut Client, config: &Config, rollups: &[RollupDef]) -> R
 pub fn describe(client: &mut Client, timescale: bool) -> Result<String, SinkError> {
     let version: String = client.query_one("SHOW server_version", &[]).map_err(failed)?.get(0);
     let divided = match if timescale { timescale::offered(client)? } else { None } {
-        Some((extension, true)) => format!("TimescaleDB {extension}: hypertables with policies"),
-        Some((extension, false)) => {
+        Some((extension, Some(true))) => format!("TimescaleDB {extension}: hypertables with policies"),
+        Some((extension, None)) => format!("TimescaleDB {extension}, to be made here: hypertables"),
+        Some((extension, Some(false))) => {
             format!("TimescaleDB {extension} with the Apache licence: hypertables, retention by the collector")
         }
         None if timescale => "no TimescaleDB: native daily partitions, retention by the collector".to_owned(),

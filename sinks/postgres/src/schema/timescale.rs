@@ -37,14 +37,18 @@ pub fn enable(client: &mut Client) -> Result<bool, SinkError> {
     Ok(made.is_ok())
 }
 
-/// Version of the extension that the database has or will be given, and whether its licence allows policies. Where it is not
-/// among the server's preloaded libraries its settings do not exist, and it cannot be made.
-pub fn offered(client: &mut Client) -> Result<Option<(String, bool)>, SinkError> {
+/// Version of the extension that the database has or will be given, and whether its licence allows policies, which is known
+/// once the database has it. Where it is not among the server's preloaded libraries it cannot be made: the settings of its
+/// loader are missing then.
+pub fn offered(client: &mut Client) -> Result<Option<(String, Option<bool>)>, SinkError> {
     let sql = "SELECT coalesce(installed_version, default_version), current_setting('timescaledb.license', true) \
-               FROM pg_available_extensions \
-               WHERE name = 'timescaledb' AND current_setting('timescaledb.license', true) IS NOT NULL";
+               FROM pg_available_extensions WHERE name = 'timescaledb' \
+               AND current_setting('timescaledb.max_background_workers', true) IS NOT NULL";
     let row = client.query_opt(sql, &[]).map_err(failed)?;
-    Ok(row.map(|row| (row.get(0), allows_policies(row.get(1)))))
+    Ok(row.map(|row| {
+        let licence: Option<&str> = row.get(1);
+        (row.get(0), licence.map(|licence| allows_policies(Some(licence))))
+    }))
 }
 
 /// Whether a licence, as the server names it, is the one with policies and columnstore.

@@ -28,7 +28,7 @@ impl Server {
         Self::start_with(&[])
     }
 
-    /// The same with TimescaleDB of a licence (`timescale` or `apache`), or `None` with the reason printed where the
+    /// The same with TimescaleDB of a licence (`timescale`, `apache`, or empty for the one it was built with), or `None` with the reason printed where the
     /// extension is not installed beside the server.
     pub fn start_timescale(licence: &str) -> Option<Self> {
         let control = |bin: &PathBuf| {
@@ -40,7 +40,9 @@ impl Server {
             println!("skipped: the server has no TimescaleDB (TIMESCALEDB_TEST_URL names one that has)");
             return None;
         }
-        Self::start_with(&["shared_preload_libraries=timescaledb", &format!("timescaledb.license={licence}")])
+        let licence = format!("timescaledb.license={licence}");
+        let settings = ["shared_preload_libraries=timescaledb", &licence];
+        Self::start_with(&settings[..if licence.ends_with('=') { 1 } else { 2 }])
     }
 
     fn start_with(settings: &[&str]) -> Option<Self> {
