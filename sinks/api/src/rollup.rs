@@ -391,6 +391,15 @@ pub enum Record {
 }
 
 impl Record {
+    /// Rows in this record: flows, rows of all rollups, or alerts.
+    pub fn row_count(&self) -> usize {
+        match self {
+            Record::Flows(batch) => batch.len(),
+            Record::Sums(sums) => sums.rows.iter().map(RollupRows::len).sum(),
+            Record::Alerts(rows) => rows.len(),
+        }
+    }
+
     /// Flow rows in this record.
     pub fn flow_count(&self) -> u64 {
         match self {

@@ -203,6 +203,10 @@ pub struct SinkCounters {
     pub stored_bytes: Option<u64>,
 }
 
+/// Rows after which a sink that holds a group in memory writes what it has: some ten MB. The settings' `batch_rows` may be more,
+/// for stores whose files want it.
+pub const GROUP_ROWS_MAX: usize = 200_000;
+
 /// A run of log entries that become durable together.
 pub trait Group {
     /// The next entry; waits for one until the group's time is over. `None` ends the group.

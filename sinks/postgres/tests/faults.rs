@@ -10,6 +10,8 @@ use std::time::Duration;
 use delivery::Log;
 use proxy::{Cut, Proxy};
 use server::Server;
+use sink_api::Entry;
+use sink_api::sink::GROUP_ROWS_MAX;
 
 /// A server with an empty database `flows`.
 fn started() -> Option<Server> {
@@ -85,6 +87,23 @@ fn several_connections_lose_and_double_nothing() {
     deliverer.finish();
     log.assert_stored(&mut client);
     assert_eq!(ranges(&mut client), 0, "the cursor takes the ranges with it");
+}
+
+#[test]
+fn a_group_that_is_too_large_for_memory_is_written_in_parts() {
+    let Some(server) = started() else { return };
+    let mut log = Log::new(4_000);
+    let one = log.set.entries.iter().find(|entry| entry.record.flow_count() == 1000).unwrap().record.clone();
+    let entries = GROUP_ROWS_MAX / 1000 + 20;
+    log.set.entries = (1..=entries as u64).map(|position| Entry { position, record: one.clone() }).collect();
+    let config = server::config(&server.url("flows"));
+    let mut deliverer = log.deliverer(&config);
+    assert!(deliverer.step(entries));
+    assert_eq!(deliverer.stored, GROUP_ROWS_MAX / 1000);
+    deliverer.finish();
+    let mut client = server.client("flows");
+    let rows: i64 = client.query_one("SELECT count(*) FROM flows", &[]).unwrap().get(0);
+    assert_eq!(rows as usize, entries * 1000);
 }
 
 fn ranges(client: &mut postgres::Client) -> i64 {

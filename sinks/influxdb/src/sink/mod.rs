@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sink_api::rollup::{Keep, Record, RollupRows};
-use sink_api::sink::{Group, SinkCounters};
+use sink_api::sink::{GROUP_ROWS_MAX, Group, SinkCounters};
 use sink_api::time::DAY_MS;
 use sink_api::{AlertRow, Entry, FlowBatch, Sink, SinkContext, SinkError};
 
@@ -180,7 +180,11 @@ impl Sink for InfluxSink {
 
     fn write(&mut self, group: &mut dyn Group) -> Result<(), SinkError> {
         let mut entries: Vec<Entry> = Vec::new();
-        while let Some(entry) = group.next()? {
+        let mut row_count = 0;
+        while row_count < GROUP_ROWS_MAX
+            && let Some(entry) = group.next()?
+        {
+            row_count += entry.record.row_count();
             entries.push(entry);
         }
         let Some(last) = entries.last() else { return Ok(()) };

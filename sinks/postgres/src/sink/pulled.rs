@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use sink_api::rollup::{Keep, Record, RollupRows};
-use sink_api::sink::Group;
+use sink_api::sink::{GROUP_ROWS_MAX, Group};
 use sink_api::{AlertRow, Entry, FlowBatch, RollupSums, SinkError};
 
 use super::{FUTURE_MS_MAX, PostgresSink};
@@ -57,12 +57,16 @@ pub(super) struct AlertRows {
 }
 
 impl PostgresSink {
-    /// Takes all entries of a group: they share their batches with the log, so that costs no copy.
+    /// Takes a group's entries, but not more than fit into memory well: the next group has the others.
     pub(super) fn pull(&self, group: &mut dyn Group) -> Result<Pulled, SinkError> {
         let mut pulled = Pulled::default();
         let now_ms = (self.context.clock)();
-        while let Some(entry) = group.next()? {
+        let mut row_count = 0;
+        while row_count < GROUP_ROWS_MAX
+            && let Some(entry) = group.next()?
+        {
             pulled.last = Some(entry.position);
+            row_count += entry.record.row_count();
             if self.stored.contain(entry.position) {
                 continue;
             }
