@@ -30,6 +30,10 @@ fn wait_settled(collector: &Collector) {
         still
     });
     collector.wait_delivered();
+    // Of each sink: received = delivered + waiting + set aside + dropped.
+    for sink in collector.get("sinks")["items"].as_array().unwrap() {
+        assert_eq!(sink["unaccounted_flows"], 0, "{sink}");
+    }
 }
 
 fn metric_sum(collector: &Collector, name: &str) -> u64 {

@@ -60,11 +60,12 @@ pub struct SocketCounters {
     pub truncated: Counter,
     /// Failed calls of `recvmmsg`.
     pub errors: Counter,
-    kernel_drops: Counter,
+    /// Datagrams that the kernel dropped, as it told with later datagrams (SO_RXQ_OVFL).
+    pub(super) kernel_drops: Counter,
     kernel_drops_seen: AtomicU32,
     /// The kernel's count when the socket began to take datagrams.
-    kernel_drops_before: u64,
-    inode: Option<u64>,
+    pub(super) kernel_drops_before: u64,
+    pub(super) inode: Option<u64>,
 }
 
 /// Opens every socket of the configuration. They take nothing before all are bound: a socket that joins its group later

@@ -141,6 +141,14 @@ fn what_the_kernel_drops_is_counted() {
     wait_for("every datagram is either received or dropped", || {
         socket.datagrams.get() + socket.kernel_drops() == u64::from(sent)
     });
+    // What the kernel tells with datagrams is what its table of sockets says. A datagram that comes after the drops tells it.
+    let listed = || super::procfs::drops_of(socket.inode.unwrap()).unwrap() - socket.kernel_drops_before;
+    wait_for("both counts are the same", || {
+        exporter.send_to(&v5(sent * 30, 30), receivers.addresses()[0]).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+        socket.kernel_drops.get() == listed()
+    });
+    assert_eq!(socket.kernel_drops(), listed());
 }
 
 #[test]
