@@ -4,7 +4,7 @@ mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -107,5 +107,31 @@ fn both_formats_are_scraped_and_say_the_same() {
     }
     let names = |target: &Between| ask(&format!("count({{instance=\"127.0.0.1:{}\"}})", target.port));
     wait_until("both have as many series", PATIENCE, || names(&asking).is_some() && names(&asking) == names(&plain));
+    collector.stop();
+}
+
+#[test]
+fn promtool_finds_nothing_to_mend_in_what_a_whole_collector_says() {
+    if !installed("promtool") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut collector = Collector::new(folder.path(), "").start();
+    collector.generate(&["--count", "3000", "--rate", "0"]);
+    collector.wait_delivered();
+    // A datagram that is refused, and questions good and bad: so that every counter has a sample.
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(&[0, 99, 0, 1, 0, 0, 0, 0], ("127.0.0.1", collector.port)).unwrap();
+    collector.get("top-talkers?period=1h");
+    assert!(ureq::get(&collector.url("/api/v1/netflow/query?nonsense=1")).call().is_err());
+    wait_until("the datagram is counted", PATIENCE, || collector.ledger("datagrams/dropped/unknown_version") == 1);
+    let text = collector.get_text("/metrics");
+    let mut command = Command::new("promtool");
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && said.is_empty(), "{said}");
     collector.stop();
 }
