@@ -71,6 +71,28 @@ fn a_store_may_be_dropped_within_an_async_runtime() {
 }
 
 #[test]
+fn a_question_ends_at_its_deadline_here_and_at_the_server() {
+    let Some((server, log)) = filled() else { return };
+    let store = sink_api::SinkConfig::store(&server::config(&server.url("flows")), &log.context).unwrap().unwrap();
+    let mut other = server.client("flows");
+    let mut blocker = other.transaction().unwrap();
+    blocker.batch_execute("LOCK TABLE flows IN ACCESS EXCLUSIVE MODE").unwrap();
+    let range = sink_api::store::TimeRange { from: 0, to: i64::MAX };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(1);
+    let question = sink_api::store::FlowsQuestion { range, filter: sink_api::Filter::Any, deadline };
+    let answer = store.flows(&question, &mut |_, _| true);
+    assert!(matches!(answer, Err(sink_api::store::StoreError::Deadline { .. })), "{answer:?}");
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND backend_type = 'client backend'";
+    let row = server.client("postgres").query_one(waiting, &[]).unwrap();
+    assert_eq!(row.get::<_, i64>(0), 0, "the server was told the deadline");
+    blocker.rollback().unwrap();
+    let question =
+        sink_api::store::FlowsQuestion { deadline: deadline + std::time::Duration::from_secs(60), ..question };
+    assert_eq!(store.flows(&question, &mut |_, _| true).unwrap().rows as i64, log.totals().0, "and goes on");
+}
+
+#[test]
 fn views_give_the_older_collectors_names() {
     let Some((server, log)) = filled() else { return };
     let mut reader = reader(&server);
