@@ -41,3 +41,4 @@ pub use config::{Config, KeepConfig, Problem, RollupConfig};
 pub use counters::{Counters, Top};
 pub use runner::{Handle, Runner};
 pub(crate) use share::{Share, Width};
+pub(crate) use table::Table;

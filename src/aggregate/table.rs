@@ -33,7 +33,7 @@ impl<C> Default for Shard<C> {
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(super) struct Table<C> {
+pub(crate) struct Table<C> {
     /// None, one, or 2^[`SHARD_BITS`].
     shards: Vec<Shard<C>>,
     len: usize,
@@ -88,16 +88,16 @@ impl<C: Copy + Default> Shard<C> {
 
 impl<C: Copy + Default> Table<C> {
     /// Entries held.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Bytes held.
-    pub(super) fn used_bytes(&self) -> usize {
+    pub(crate) fn used_bytes(&self) -> usize {
         self.capacity * size_of::<Entry<C>>() + self.shards.len() * size_of::<Shard<C>>()
     }
 
@@ -108,7 +108,7 @@ impl<C: Copy + Default> Table<C> {
 
     /// Has a key's entry fetched into the cache.
     #[inline]
-    pub(super) fn prefetch(&self, hash: u64) {
+    pub(crate) fn prefetch(&self, hash: u64) {
         if let Some(shard) = self.shards.get(self.shard_of(hash))
             && let Some(entry) = shard.entries.get(shard.place(hash))
         {
@@ -118,7 +118,7 @@ impl<C: Copy + Default> Table<C> {
 
     /// The cell of a key that is there.
     #[inline]
-    pub(super) fn get(&mut self, hash: u64, key: u64) -> Option<&mut C> {
+    pub(crate) fn get(&mut self, hash: u64, key: u64) -> Option<&mut C> {
         let shard = self.shard_of(hash);
         let shard = self.shards.get_mut(shard).filter(|shard| shard.used > 0)?;
         let at = shard.find(hash, key);
@@ -127,7 +127,7 @@ impl<C: Copy + Default> Table<C> {
 
     /// The cell of a key, made when there is none. `hash_of` gives the hash of any key held.
     #[inline]
-    pub(super) fn entry(&mut self, hash: u64, key: u64, hash_of: impl Fn(u64) -> u64) -> &mut C {
+    pub(crate) fn entry(&mut self, hash: u64, key: u64, hash_of: impl Fn(u64) -> u64) -> &mut C {
         let shard = self.shard_of(hash);
         if let Some(held) = self.shards.get(shard).filter(|shard| shard.used > 0) {
             let at = held.find(hash, key);
@@ -184,7 +184,7 @@ impl<C: Copy + Default> Table<C> {
 
     /// Makes room for `more` keys. Needed before keys are inserted in the order of another table, which is that of their
     /// hashes: they would crowd at the beginning of a table that has yet to grow.
-    pub(super) fn reserve(&mut self, more: usize, hash_of: impl Fn(u64) -> u64) {
+    pub(crate) fn reserve(&mut self, more: usize, hash_of: impl Fn(u64) -> u64) {
         if self.shards.is_empty() {
             self.shards.push(Shard::default());
         }
@@ -202,13 +202,13 @@ impl<C: Copy + Default> Table<C> {
     }
 
     /// Every key with its cell, in the order of hashes.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &C)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &C)> {
         let entries = self.shards.iter().flat_map(|shard| &shard.entries);
         entries.filter(|entry| entry.key != 0).map(|entry| (entry.key, &entry.cell))
     }
 
     /// Every key with its cell, taken out.
-    pub(super) fn into_entries(self) -> impl Iterator<Item = (u64, C)> {
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = (u64, C)> {
         let entries = self.shards.into_iter().flat_map(|shard| shard.entries);
         entries.filter(|entry| entry.key != 0).map(|entry| (entry.key, entry.cell))
     }

@@ -6,16 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher as _;
-use std::hint::black_box;
 
 use datasketches::hll::{HllSketch, HllType};
-use hashbrown::hash_map::Entry;
 
 use super::super::alert::Subject;
-use super::{HOSTS, Map, key, take};
+use super::window::{Cell, HOST_BYTES, Window};
+use super::{HOSTS, key, take};
 use crate::aggregate::Width;
 use crate::control::state::Change;
-use crate::flow::column::IpColumn;
 use crate::flow::{Addr, Direction, FlowBatch};
 
 /// Width of a window, ms.
@@ -28,14 +26,12 @@ const HOSTS_MAX: usize = 1 << 17;
 const SKETCH_FROM: u32 = 64;
 /// Hosts by window whose destinations are told apart.
 const SKETCHES_MAX: usize = 2048;
-/// Rows whose hosts are looked up together.
+/// Rows whose hosts are fetched into the cache together.
 const BLOCK: usize = 32;
 /// log2 of the sketch's registers: the estimate is off by 3 % (one standard deviation).
 const SKETCH_LG_K: u8 = 10;
 /// Bytes of a sketch with its subject, at most about.
 const SKETCH_BYTES: usize = (1 << SKETCH_LG_K) + 512;
-/// Bytes of an entry: maps grow by doubling and are at most 7/8 full.
-const HOST_BYTES: usize = 2 * (size_of::<(u128, Cell)>() + 1) * 8 / 7;
 /// Memory for all of it, bytes.
 pub(super) const MEMORY_BYTES_MAX: usize = 15 << 20;
 const _: () = assert!(HOSTS_MAX * HOST_BYTES + SKETCHES_MAX * SKETCH_BYTES <= MEMORY_BYTES_MAX);
@@ -55,24 +51,10 @@ pub struct HostCounts {
     pub bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Cell {
-    bytes: u64,
-    connections: u32,
-    /// Number of its sketch plus 1; 0 = none.
-    sketch: u32,
-}
-
 #[derive(Debug)]
 struct Sketch {
     hll: HllSketch,
     subject: Subject,
-}
-
-#[derive(Debug, Default)]
-struct Window {
-    hosts: Map<u128, Cell>,
-    is_dirty: bool,
 }
 
 #[derive(Debug)]
@@ -117,8 +99,7 @@ impl Hosts {
 
     pub(super) fn memory_bytes(&self) -> usize {
         let used = self.sketches.len() - self.free_sketches.len();
-        let entries: usize = self.windows.values().map(|window| window.hosts.capacity()).sum();
-        entries * (size_of::<(u128, Cell)>() + 1) * 8 / 7 + used * SKETCH_BYTES
+        self.windows.values().map(Window::memory_bytes).sum::<usize>() + used * SKETCH_BYTES
     }
 
     pub(super) fn advance(&mut self, now_ms: i64) {
@@ -129,8 +110,8 @@ impl Hosts {
         self.newest = newest;
         while let Some(entry) = self.windows.first_entry().filter(|entry| *entry.key() <= newest - WINDOWS_OPEN) {
             let (number, window) = entry.remove_entry();
-            self.held -= window.hosts.len();
-            window.hosts.values().for_each(|cell| free_sketch(&mut self.sketches, &mut self.free_sketches, cell));
+            self.held -= window.len();
+            window.iter().for_each(|(_, cell)| free_sketch(&mut self.sketches, &mut self.free_sketches, cell));
             self.removed.push(number);
         }
     }
@@ -145,14 +126,11 @@ impl Hosts {
                 let counts = self.all || direction == Direction::Out as u8 || direction == Direction::Internal as u8;
                 let window = self.width.bucket_of(batch.flow_start.value_or_default(row)).0.min(newest);
                 if counts && window >= oldest {
-                    block.push((row, window, bits(&batch.src_ip, row)));
+                    let source = batch.src_ip.get(row).unwrap_or_default();
+                    self.windows.get(&window).inspect(|window| window.prefetch(source));
+                    block.push((row, window, source));
                 }
             }
-            // Independent reads first: their cache misses run side by side.
-            black_box(block.iter().fold(0, |sum, (_, window, source)| {
-                let cell = self.windows.get(window).and_then(|window| window.hosts.get(source));
-                sum ^ cell.map_or(0, |cell| cell.connections)
-            }));
             for (row, window, source) in &block {
                 self.add_row(batch, *row, *window, *source);
             }
@@ -160,16 +138,11 @@ impl Hosts {
     }
 
     #[inline]
-    fn add_row(&mut self, batch: &FlowBatch, row: usize, number: i64, source: u128) {
+    fn add_row(&mut self, batch: &FlowBatch, row: usize, number: i64, source: Addr) {
         let window = self.windows.entry(number).or_default();
         window.is_dirty = true;
-        let cell = match window.hosts.entry(source) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                self.held += 1;
-                entry.insert(Cell::default())
-            }
-        };
+        let before = window.len();
+        let cell = window.cell(source);
         cell.connections = cell.connections.saturating_add(1);
         cell.bytes = cell.bytes.wrapping_add(batch.bytes.value_or_default(row));
         if cell.connections >= SKETCH_FROM {
@@ -177,9 +150,10 @@ impl Hosts {
                 cell.sketch = new_sketch(&mut self.sketches, &mut self.free_sketches, batch, row, source);
             }
             if let Some(Some(sketch)) = self.sketches.get_mut((cell.sketch as usize).wrapping_sub(1)) {
-                sketch.hll.update(self.destinations.hash_one(bits(&batch.dst_ip, row)));
+                sketch.hll.update(self.destinations.hash_one(batch.dst_ip.get(row).unwrap_or_default().0));
             }
         }
+        self.held += window.len() - before;
         if self.held >= HOSTS_MAX {
             self.give_up_idle();
         }
@@ -189,8 +163,8 @@ impl Hosts {
     #[cold]
     fn give_up_idle(&mut self) {
         let mut by_count = [0usize; SKETCH_FROM as usize + 1];
-        let cells = self.windows.values().flat_map(|window| window.hosts.values());
-        cells.for_each(|cell| by_count[cell.connections.min(SKETCH_FROM) as usize] += 1);
+        let cells = self.windows.values().flat_map(Window::iter);
+        cells.for_each(|(_, cell)| by_count[cell.connections.min(SKETCH_FROM) as usize] += 1);
         let mut gone = 0;
         let level = by_count.iter().position(|hosts| {
             gone += hosts;
@@ -199,25 +173,25 @@ impl Hosts {
         let level = level.unwrap_or_default() as u32;
         // The last level stands for all above it: then every host goes that has no sketch.
         for window in self.windows.values_mut() {
-            window.hosts.retain(|_, cell| {
+            window.retain(|cell| {
                 let kept = cell.connections > level && level < SKETCH_FROM || cell.sketch != 0;
                 self.given_up_connections += if kept { 0 } else { u64::from(cell.connections) };
                 kept
             });
         }
-        self.held = self.windows.values().map(|window| window.hosts.len()).sum();
+        self.held = self.windows.values().map(Window::len).sum();
     }
 
     pub(super) fn busy(&self, above: u64) -> Vec<HostCounts> {
-        let mut busiest: BTreeMap<u128, HostCounts> = BTreeMap::new();
+        let mut busiest: BTreeMap<Addr, HostCounts> = BTreeMap::new();
         for (number, window) in &self.windows {
-            for (host, cell) in window.hosts.iter().filter(|(_, cell)| u64::from(cell.connections) > above) {
+            for (host, cell) in window.iter().filter(|(_, cell)| u64::from(cell.connections) > above) {
                 let connections = u64::from(cell.connections);
-                if busiest.get(host).is_some_and(|known| known.connections >= connections) {
+                if busiest.get(&host).is_some_and(|known| known.connections >= connections) {
                     continue;
                 }
                 let sketch = self.sketches.get((cell.sketch as usize).wrapping_sub(1)).and_then(Option::as_ref);
-                let subject = Subject { host: Some(Addr(*host).to_string()), ..Subject::default() };
+                let subject = Subject { host: Some(host.to_string()), ..Subject::default() };
                 let counts = HostCounts {
                     subject: sketch.map_or(subject, |sketch| sketch.subject.clone()),
                     window_ms: number * WINDOW_MS,
@@ -225,7 +199,7 @@ impl Hosts {
                     unique_destinations: sketch.map_or(0, |s| s.hll.estimate().round() as u64).min(connections),
                     bytes: cell.bytes,
                 };
-                busiest.insert(*host, counts);
+                busiest.insert(host, counts);
             }
         }
         busiest.into_values().collect()
@@ -235,12 +209,12 @@ impl Hosts {
         changes.extend(self.removed.drain(..).map(|number| (key(HOSTS, &[&number.to_be_bytes()]), None)));
         for (number, window) in self.windows.iter_mut().filter(|(_, window)| window.is_dirty) {
             window.is_dirty = false;
-            let mut value = Vec::with_capacity(window.hosts.len() * 32);
-            for (host, cell) in &window.hosts {
+            let mut value = Vec::with_capacity(window.len() * 32);
+            for (host, cell) in window.iter() {
                 let sketch = self.sketches.get((cell.sketch as usize).wrapping_sub(1)).and_then(Option::as_ref);
                 let hll = sketch.map_or_else(Vec::new, |sketch| sketch.hll.serialize());
                 let subject = sketch.and_then(|sketch| serde_json::to_vec(&sketch.subject).ok()).unwrap_or_default();
-                value.extend(host.to_be_bytes());
+                value.extend(host.0.to_be_bytes());
                 value.extend(cell.bytes.to_be_bytes());
                 value.extend(cell.connections.to_be_bytes());
                 for part in [hll, subject] {
@@ -263,7 +237,9 @@ impl Hosts {
             }
             let sketch = sketch.map_or(0, |sketch| keep_sketch(&mut self.sketches, &mut self.free_sketches, sketch));
             let window = self.windows.entry(number).or_default();
-            self.held += usize::from(window.hosts.insert(host, Cell { sketch, ..cell }).is_none());
+            let before = window.len();
+            *window.cell(Addr(host)) = Cell { sketch, ..cell };
+            self.held += window.len() - before;
         }
     }
 }
@@ -283,22 +259,17 @@ fn read_host(value: &[u8]) -> Option<(u128, Cell, Option<Sketch>, &[u8])> {
     Some((u128::from_be_bytes(host), cell, sketch.map(|(hll, subject)| Sketch { hll, subject }), value))
 }
 
-#[inline]
-fn bits(column: &IpColumn, row: usize) -> u128 {
-    column.get(row).unwrap_or_default().0
-}
-
 #[cold]
 fn new_sketch(
     sketches: &mut Vec<Option<Sketch>>,
     free: &mut Vec<u32>,
     batch: &FlowBatch,
     row: usize,
-    source: u128,
+    source: Addr,
 ) -> u32 {
     let Ok(hll) = HllSketch::new(SKETCH_LG_K, HllType::Hll8) else { return 0 };
     let subject = Subject {
-        host: Some(Addr(source).to_string()),
+        host: Some(source.to_string()),
         subscriber_id: batch.subscriber_id.get(row).copied(),
         reseller_id: batch.reseller_id.get(row).copied(),
         nas_id: batch.nas_id.get(row).map(ToString::to_string),

@@ -10,6 +10,7 @@ mod sites;
 mod subscribers;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use hashbrown::HashMap;
 
