@@ -102,6 +102,8 @@ fn killed_ten_times_under_load_it_stores_nothing_twice_and_counts_what_it_lost()
         collector.restart();
         assert!(generator.0.try_wait().unwrap().is_none(), "the generator ended in round {round}");
     }
+    // What the last kill took shows with each exporter's next record: they must have sent one.
+    wait_until("all exporters are logged", Duration::from_secs(60), || logged_exporters(&collector) >= 4);
     generator.signal("INT");
     generator.wait(Duration::from_secs(60));
     wait_settled(&collector);
