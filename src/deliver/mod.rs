@@ -5,7 +5,7 @@
 //!
 //! Invariants: a sink gets entries in order of position; after any error it is dropped, opened anew and asked for its
 //! cursor before anything is sent again; a position is released in the log only when the sink has it durably, or it was
-//! set aside; what was set aside comes to the sink again, each record once, when somebody asks for it ([`replay`]).
+//! set aside; what was set aside comes to the sink again, each record once, when somebody asks for it (`replay`).
 
 mod backoff;
 mod config;
