@@ -11,6 +11,8 @@
 //! those of the client and of all of the server's processes. The server is the bench's own, with `fsync = off`, so disks do
 //! not count.
 
+#[path = "../sinks/postgres/benches/support/cpu.rs"]
+mod cpu;
 #[path = "../sinks/postgres/tests/server/mod.rs"]
 mod server;
 
@@ -20,14 +22,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cpu::{cpu_s, server_cpu_s};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rgz-netflow");
 
 /// Rows of one transaction of bare COPY.
 const GROUP_ROWS: usize = 50_000;
-/// Clock ticks in a second (`USER_HZ`), fixed on Linux.
-const TICKS_PER_SECOND: f64 = 100.0;
 /// The columns that the platform's own queries use, in front of all others.
 const FIRST: &str =
     "time, src_ip, dst_ip, src_port, dst_port, protocol, bytes, packets, nas_id, subscriber_id, reseller_id";
@@ -131,7 +132,7 @@ fn wire(server: &server::Server, database: &str, options: &Options) -> (u64, Fig
     generate(&to, &["--count", "30"]);
     wait_delivered(&sinks, 30, folder);
     let question = format!("http://127.0.0.1:{admin}/api/v1/netflow/query?period=7d&tier=usage");
-    let (backend, client, start) = (server_cpu_s(server), cpu_s(collector.id()), Instant::now());
+    let (backend, client, start) = (server_cpu_s(server.pid()), cpu_s(collector.id()), Instant::now());
     let count = options.flows.to_string();
     let sent = generate(&to, &["--count", &count, "--rate", &options.rate.to_string()]);
     wait_delivered(&sinks, sent + 30, folder);
@@ -139,8 +140,11 @@ fn wire(server: &server::Server, database: &str, options: &Options) -> (u64, Fig
     drop(ureq::get(&question).call());
     let flows = wait_delivered(&sinks, sent + 30, folder);
     let seconds = start.elapsed().as_secs_f64();
-    let figures =
-        Figures { seconds, client_cpu_s: cpu_s(collector.id()) - client, server_cpu_s: server_cpu_s(server) - backend };
+    let figures = Figures {
+        seconds,
+        client_cpu_s: cpu_s(collector.id()) - client,
+        server_cpu_s: server_cpu_s(server.pid()) - backend,
+    };
     stop(collector);
     if flows < sent + 30 {
         println!("{} of {} flows were lost on the way to the log", sent + 30 - flows, sent + 30);
@@ -233,7 +237,7 @@ fn bare(server: &server::Server, database: &str, tables: &[(&str, Vec<Vec<u8>>)]
         client.batch_execute(&make).unwrap();
     }
     client.batch_execute("CHECKPOINT").unwrap();
-    let (own, backend, start) = (cpu_s(std::process::id()), server_cpu_s(server), Instant::now());
+    let (own, backend, start) = (cpu_s(std::process::id()), server_cpu_s(server.pid()), Instant::now());
     let columns = if columns.is_empty() { String::new() } else { format!("({columns})") };
     for (table, pieces) in tables {
         for bytes in pieces {
@@ -245,35 +249,9 @@ fn bare(server: &server::Server, database: &str, tables: &[(&str, Vec<Vec<u8>>)]
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    let (client_cpu_s, server_cpu_s) = (cpu_s(std::process::id()) - own, server_cpu_s(server) - backend);
+    let (client_cpu_s, server_cpu_s) = (cpu_s(std::process::id()) - own, server_cpu_s(server.pid()) - backend);
     tables.iter().for_each(|(table, _)| client.batch_execute(&format!("DROP TABLE bare_{table}")).unwrap());
     Figures { seconds, client_cpu_s, server_cpu_s }
-}
-
-/// CPU seconds of the server. Read twice: a process that ends between two reads of one pass is missing in that pass.
-fn server_cpu_s(server: &server::Server) -> f64 {
-    postmaster_cpu_s(server.pid()).max(postmaster_cpu_s(server.pid()))
-}
-
-/// CPU seconds of the postmaster with what has ended, and of its processes that live.
-fn postmaster_cpu_s(postmaster: u32) -> f64 {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let children = pids.filter(|pid| parent(*pid) == Some(postmaster));
-    cpu_s(postmaster) + children.map(cpu_s).sum::<f64>()
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// CPU seconds of a process and its children that have ended.
-fn cpu_s(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: f64 = after_name.split_whitespace().skip(11).take(4).filter_map(|n| n.parse::<f64>().ok()).sum();
-    ticks / TICKS_PER_SECOND
 }
 
 fn stop(mut child: Child) {

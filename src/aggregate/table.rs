@@ -144,6 +144,12 @@ impl<C: Copy + Default> Table<C> {
         } else if self.len >= SPLIT_AT && self.shards.len() == 1 {
             self.split(hash_of);
         }
+        self.len += 1;
+        self.place_new(hash, Entry { key, cell: C::default() }, hash_of)
+    }
+
+    /// Puts an entry whose key is not there yet into its shard, which grows when it is full.
+    fn place_new(&mut self, hash: u64, entry: Entry<C>, hash_of: &impl Fn(u64) -> u64) -> &mut C {
         let shard = self.shard_of(hash);
         let shard = &mut self.shards[shard];
         if shard.is_full() {
@@ -151,10 +157,9 @@ impl<C: Copy + Default> Table<C> {
             shard.grow(1, hash_of);
             self.capacity += shard.entries.len();
         }
-        let at = shard.find(hash, key);
+        let at = shard.find(hash, entry.key);
         shard.used += 1;
-        self.len += 1;
-        shard.entries[at] = Entry { key, cell: C::default() };
+        shard.entries[at] = entry;
         &mut shard.entries[at].cell
     }
 
@@ -168,17 +173,7 @@ impl<C: Copy + Default> Table<C> {
             self.capacity += shard.entries.len();
         }
         for entry in whole.into_iter().flat_map(|shard| shard.entries).filter(|entry| entry.key != 0) {
-            let hash = hash_of(entry.key);
-            let shard = self.shard_of(hash);
-            let shard = &mut self.shards[shard];
-            if shard.is_full() {
-                self.capacity -= shard.entries.len();
-                shard.grow(1, hash_of);
-                self.capacity += shard.entries.len();
-            }
-            let at = shard.find(hash, entry.key);
-            shard.entries[at] = entry;
-            shard.used += 1;
+            self.place_new(hash_of(entry.key), entry, hash_of);
         }
     }
 

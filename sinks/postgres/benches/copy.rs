@@ -4,6 +4,8 @@
 //! like the sink's, then the sink with its encoding, cursor and commit. CPU seconds are those of this process and of the
 //! server's processes. A server of its own with `fsync = off` is started, so disks do not count.
 
+#[path = "support/cpu.rs"]
+mod cpu;
 #[path = "../tests/server/mod.rs"]
 mod server;
 
@@ -11,6 +13,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
+use cpu::{cpu_s, server_cpu_s};
 use sink_api::conformance::{DataSet, Options};
 use sink_api::sink::Group;
 use sink_api::{Entry, FlowBatch, Record, SinkConfig, SinkContext, SinkError};
@@ -20,9 +23,6 @@ const ROWS: usize = 500_000;
 const GROUP_ROWS: usize = 50_000;
 /// Rounds of each.
 const PAIRS: usize = 5;
-/// Clock ticks in a second (`USER_HZ`), fixed on Linux.
-const TICKS_PER_SECOND: f64 = 100.0;
-
 fn main() {
     let Some(server) = server::Server::start() else { return };
     // Its time would fall on whichever round it likes.
@@ -123,39 +123,13 @@ fn through_sink(config: &sink_postgres::Config, context: &SinkContext, batches: 
 /// Runs it, prints its figures, gives its seconds.
 fn measured(server: &server::Server, what: &str, run: impl FnOnce(&server::Server)) -> f64 {
     server.client("flows").batch_execute("TRUNCATE flows; CHECKPOINT").unwrap();
-    let (client, backend, start) = (cpu_s(std::process::id()), server_cpu_s(server), Instant::now());
+    let (client, backend, start) = (cpu_s(std::process::id()), server_cpu_s(server.pid()), Instant::now());
     run(server);
     let seconds = start.elapsed().as_secs_f64();
     let millions = ROWS as f64 / 1e6;
-    let (client, backend) = (cpu_s(std::process::id()) - client, server_cpu_s(server) - backend);
+    let (client, backend) = (cpu_s(std::process::id()) - client, server_cpu_s(server.pid()) - backend);
     println!("{what:<6} {:>9.0} {:>14.2} {:>14.2}", ROWS as f64 / seconds, client / millions, backend / millions);
     seconds
-}
-
-/// CPU seconds of the server. Read twice: a process that ends between two reads of one pass is missing in that pass.
-fn server_cpu_s(server: &server::Server) -> f64 {
-    postmaster_cpu_s(server.pid()).max(postmaster_cpu_s(server.pid()))
-}
-
-/// CPU seconds of the postmaster with what has ended, and of its processes that live.
-fn postmaster_cpu_s(postmaster: u32) -> f64 {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let children = pids.filter(|pid| parent(*pid) == Some(postmaster));
-    cpu_s(postmaster) + children.map(cpu_s).sum::<f64>()
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// CPU seconds of a process and its children that have ended.
-fn cpu_s(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: f64 = after_name.split_whitespace().skip(11).take(4).filter_map(|n| n.parse::<f64>().ok()).sum();
-    ticks / TICKS_PER_SECOND
 }
 
 struct Batches<'a, 'b> {

@@ -2,37 +2,28 @@
 
 use crate::control::http::params::{Param, ParamKind};
 
-pub(super) const RANGE: &[Param] = &[
-    Param {
-        name: "period",
-        kind: ParamKind::Period,
-        default: Some("24h"),
-        about: "Length of the time that is summed, before `to` or after `from`.",
-    },
-    Param { name: "from", kind: ParamKind::Time, default: None, about: "Start of the time; belongs to it." },
-    Param {
-        name: "to",
-        kind: ParamKind::Time,
-        default: None,
-        about: "End of the time; does not belong to it. Now when not given.",
-    },
-];
+pub(super) const RANGE: &[Param] = &[period("24h"), FROM, TO];
 
-pub(super) const WEEK: &[Param] = &[
+pub(super) const WEEK: &[Param] = &[period("7d"), FROM, TO];
+
+const fn period(default: &'static str) -> Param {
     Param {
         name: "period",
         kind: ParamKind::Period,
-        default: Some("7d"),
+        default: Some(default),
         about: "Length of the time that is summed, before `to` or after `from`.",
-    },
-    Param { name: "from", kind: ParamKind::Time, default: None, about: "Start of the time; belongs to it." },
-    Param {
-        name: "to",
-        kind: ParamKind::Time,
-        default: None,
-        about: "End of the time; does not belong to it. Now when not given.",
-    },
-];
+    }
+}
+
+const FROM: Param =
+    Param { name: "from", kind: ParamKind::Time, default: None, about: "Start of the time; belongs to it." };
+
+const TO: Param = Param {
+    name: "to",
+    kind: ParamKind::Time,
+    default: None,
+    about: "End of the time; does not belong to it. Now when not given.",
+};
 
 pub(super) const FLOWS: &[Param] = &[
     Param { name: "filter", kind: ParamKind::Filter, default: None, about: "Only flows that match." },
