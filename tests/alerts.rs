@@ -9,16 +9,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use support::totals::number;
 use support::{Collector, PROGRAM, Process, free_tcp_port, installed, wait_until};
 
 /// Longest wait for anything; tests on a busy machine are slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes that the busiest of the generator's subscribers pass in a few seconds, and most do not.
 const THRESHOLD: u64 = 2_000_000;
-
-fn number(value: &Value, name: &str) -> u64 {
-    value[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {value}"))
-}
 
 /// Prepares a collector that knows the generator's subscribers.
 fn collector(folder: &Path, threshold: u64, alertmanager: Option<u16>) -> Collector {

@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use support::totals::number;
 use support::{Collector, PROGRAM, Process, wait_until};
 
 /// How long the servers are away: pauses between tries grow to 30 s within it.
@@ -29,10 +30,6 @@ fn sink(collector: &Collector, name: &str) -> Value {
     let sinks = collector.get("sinks");
     let found = sinks["items"].as_array().unwrap().iter().find(|sink| sink["name"] == name);
     found.unwrap_or_else(|| panic!("no sink {name} in {sinks}")).clone()
-}
-
-fn number(value: &Value, name: &str) -> u64 {
-    value[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {value}"))
 }
 
 fn resident_bytes(collector: &Collector) -> u64 {

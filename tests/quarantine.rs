@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use server::Server;
+use support::totals::number;
 use support::{Collector, PROGRAM, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,10 +23,6 @@ fn collector(folder: &std::path::Path, server: &Server) -> Collector {
         server.url("rgz")
     );
     Collector::with_config(folder, &sink).start()
-}
-
-fn number(value: &Value, name: &str) -> u64 {
-    value[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {value}"))
 }
 
 /// The only sink's part of the ledger; its sums close.

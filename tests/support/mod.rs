@@ -14,6 +14,7 @@ use serde_json::Value;
 pub mod capture;
 pub mod grafana;
 pub mod mmdb;
+pub mod totals;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_rgz-netflow");
