@@ -8,7 +8,7 @@ use super::StartError;
 use crate::control::config::Settings;
 use crate::decode::{Decoder, Quarantine, Rules};
 use crate::enrich::{Enricher, Enrichment};
-use crate::flow::sink::{Entry, Group, NoTail, SinkError};
+use crate::flow::sink::{Entry, Group, NoTail, RefusedRow, SinkError};
 use crate::flow::{Field, FlowBatch, LogId, Record, RollupDef, SinkContext, Value, time};
 use crate::receive::{Receivers, Restored, Taken};
 use crate::telemetry::ledger::Ledger;
@@ -94,24 +94,18 @@ fn write(sink: &crate::control::config::SinkSettings, batch: FlowBatch) -> Resul
     };
     let mut open = sink.config.open(&context)?;
     let entry = Entry { position: 1, record: Record::Flows(Arc::new(batch)) };
-    open.write(&mut OneEntry { entry: Some(entry), refused: None })?;
+    open.write(&mut OneEntry(Some(entry)))?;
     open.close(Duration::from_secs(10))
 }
 
-struct OneEntry {
-    entry: Option<Entry>,
-    refused: Option<String>,
-}
+struct OneEntry(Option<Entry>);
 
 impl Group for OneEntry {
     fn next(&mut self) -> Result<Option<Entry>, SinkError> {
-        match self.refused.take() {
-            Some(reason) => Err(SinkError::Reject(reason)),
-            None => Ok(self.entry.take()),
-        }
+        Ok(self.0.take())
     }
 
-    fn set_aside(&mut self, _: &Entry, _: usize, reason: &str) {
-        self.refused = Some(reason.to_owned());
+    fn set_aside(&mut self, rows: &[RefusedRow<'_>]) -> Result<(), SinkError> {
+        rows.first().map_or(Ok(()), |refused| Err(SinkError::Reject(refused.reason.to_owned())))
     }
 }

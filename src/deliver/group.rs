@@ -3,7 +3,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::quarantine::Refused;
-use crate::flow::sink::{Entry, Group, SinkError};
+use crate::flow::sink::{Entry, Group, RefusedRow, SinkError};
 use crate::log::Lag;
 
 /// Where a sink's entries come from: the log's consumer, or a list in tests.
@@ -63,8 +63,8 @@ pub(super) struct LiveGroup<'a> {
     over: bool,
     /// What the group gave so far.
     pub given: Given,
-    /// Rows that the sink set aside.
-    pub refused: Vec<Refused>,
+    /// Keeps rows that the sink sets aside.
+    keep: &'a dyn Fn(&[Refused]) -> Result<(), SinkError>,
 }
 
 /// What a group gave.
@@ -87,8 +87,9 @@ impl<'a> LiveGroup<'a> {
         bounds: Bounds,
         skip: &'a BTreeMap<u64, u64>,
         wait: &'a dyn Fn() -> Wait,
+        keep: &'a dyn Fn(&[Refused]) -> Result<(), SinkError>,
     ) -> Self {
-        Self { source, bounds, skip, wait, began: None, over: false, given: Given::default(), refused: Vec::new() }
+        Self { source, bounds, skip, wait, keep, began: None, over: false, given: Given::default() }
     }
 
     fn is_full(&self) -> bool {
@@ -135,7 +136,7 @@ impl Group for LiveGroup<'_> {
         Ok(None)
     }
 
-    fn set_aside(&mut self, entry: &Entry, row: usize, reason: &str) {
-        self.refused.push(Refused { entry: entry.clone(), row: Some(row), reason: reason.to_owned() });
+    fn set_aside(&mut self, rows: &[RefusedRow<'_>]) -> Result<(), SinkError> {
+        (self.keep)(&rows.iter().map(Refused::from).collect::<Vec<_>>())
     }
 }

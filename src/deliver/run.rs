@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::group::{Bounds, Given, LiveGroup, Source, Wait};
-use super::quarantine::{Fate, Refused};
+use super::quarantine::{Refused, in_quarantine};
 use super::replay::{self, Parts, Replayed};
 use super::thread::Shared;
 use super::{Config, State};
@@ -30,8 +30,6 @@ pub(super) struct Run {
     entries_max: u64,
     /// Positions that were set aside whole and lie after the sink's cursor, with their flows: not given to it again.
     set_aside: BTreeMap<u64, u64>,
-    /// Rows refused by a write of which it is not known whether it was committed, or which could not be kept yet.
-    unkept: Vec<Refused>,
     /// Whether a replay may have been cut off by the end of the process before.
     unfinished: bool,
 }
@@ -63,7 +61,6 @@ impl Run {
             backoff: Backoff::default(),
             entries_max: ENTRIES_MAX,
             set_aside: BTreeMap::new(),
-            unkept: Vec::new(),
             unfinished: true,
         }
     }
@@ -152,39 +149,42 @@ impl Run {
     /// Goes to the entry after the last one that is durable in the sink. A sink without a cursor for this log goes on
     /// where the log last knew it.
     fn place(&mut self, sink: &mut dyn Sink) -> Result<(), SinkError> {
-        let Some(position) = sink.cursor()? else {
-            self.unkept.clear();
-            let position = self.source.committed();
-            self.take_back_after(position)?;
-            self.source.seek(position + 1);
-            return Ok(());
-        };
-        self.take_back_after(position)?;
-        self.unkept.retain(|refused| refused.entry.position <= position);
-        let refused = std::mem::take(&mut self.unkept);
-        self.keep(&refused)?;
+        let (cursor, noted) = (sink.cursor()?, self.source.committed());
+        let position = cursor.unwrap_or(noted);
         self.source.seek(position + 1);
-        // What the log did not know to be there: the answer to its commit was lost, or the process ended before it was noted.
-        let waited = self.source.commit(position);
-        let later = self.set_aside.split_off(&(position + 1));
-        let passed = std::mem::replace(&mut self.set_aside, later);
-        let elsewhere = passed.values().sum::<u64>() + refused.iter().map(Refused::flows).sum::<u64>();
-        self.shared.status.delivered_flows.add(waited.saturating_sub(elsewhere));
-        self.shared.status.position.set(position as i64);
+        let Shared { status, quarantine, .. } = &self.shared;
+        let settled = quarantine.settle(position, status).map_err(in_quarantine)?;
+        if cursor.is_some() {
+            // What the log did not know to be there: the answer to its commit was lost, or the process ended before it was noted.
+            let adopted = quarantine.adopt(noted, position, status).map_err(in_quarantine)?;
+            let waited = self.source.commit(position);
+            let later = self.set_aside.split_off(&(position + 1));
+            let passed = std::mem::replace(&mut self.set_aside, later);
+            let elsewhere = passed.values().sum::<u64>() + settled + adopted;
+            status.delivered_flows.add(waited.saturating_sub(elsewhere));
+            status.position.set(position as i64);
+        }
+        self.take_back_after(position)?;
+        self.source.seek(position + 1);
+        self.shared.quarantine.tidy(&self.shared.status);
         Ok(())
     }
 
-    /// What an earlier run set aside before the sink went past it comes to the sink again in its turn: it leaves the quarantine, or
-    /// a replay would store it once more.
+    /// What was set aside before the sink went past it, by an earlier run or a write that failed, comes to the sink again in its
+    /// turn: it leaves the quarantine, or a replay would store it once more.
     fn take_back_after(&mut self, position: u64) -> Result<(), SinkError> {
         let Shared { status, quarantine, .. } = &self.shared;
-        let failed = |e| SinkError::retry(format!("quarantine: {e}"));
-        for (name, ahead) in quarantine.after_position(position).map_err(failed)? {
-            if !self.set_aside.contains_key(&ahead) && is_in_log(&mut *self.source, ahead) {
-                quarantine.remove(&name, Fate::Returned, status).map_err(failed)?;
+        let mut ahead = quarantine.after_position(position).map_err(in_quarantine)?;
+        // Rows of one record follow each other.
+        let mut last = (position, false);
+        ahead.retain(|(_, ahead)| {
+            if *ahead != last.0 {
+                last = (*ahead, !self.set_aside.contains_key(ahead) && is_in_log(&mut *self.source, *ahead));
             }
-        }
-        Ok(())
+            last.1
+        });
+        let names: Vec<String> = ahead.into_iter().map(|(name, _)| name).collect();
+        quarantine.take_back(&names, status).map_err(in_quarantine)
     }
 
     fn write_groups(&mut self, sink: &mut dyn Sink) -> Result<Ended, SinkError> {
@@ -220,34 +220,34 @@ impl Run {
             time: self.config.flush_interval,
             idle: IDLE,
         };
-        let mut group = LiveGroup::new(&mut *self.source, bounds, &self.set_aside, &wait);
+        let (name, quarantine) = (&self.config.name, &self.shared.quarantine);
+        let keep = |refused: &[Refused]| {
+            report(name, refused);
+            quarantine.keep_tentatively(refused).map_err(in_quarantine)
+        };
+        let mut group = LiveGroup::new(&mut *self.source, bounds, &self.set_aside, &wait, &keep);
         let result = sink.write(&mut group);
-        let (given, refused) = (group.given, std::mem::take(&mut group.refused));
+        let given = group.given;
         match result {
             Ok(()) => {
-                self.committed(given, &refused)?;
+                self.committed(given)?;
                 Ok(given)
             }
             Err(SinkError::Reject(reason)) => Err(self.refused(given, reason)),
-            Err(error) => {
-                // The commit may have been done and its answer lost: then the cursor tells.
-                self.unkept.extend(refused);
-                Err(error)
-            }
+            // The commit may have been done and its answer lost: then the cursor tells.
+            Err(error) => Err(error),
         }
     }
 
-    fn committed(&mut self, given: Given, refused: &[Refused]) -> Result<(), SinkError> {
-        if let Err(error) = self.keep(refused) {
-            self.unkept.extend_from_slice(refused);
-            return Err(error);
-        }
+    fn committed(&mut self, given: Given) -> Result<(), SinkError> {
         if given.entries > 0 {
+            let Shared { status, quarantine, .. } = &self.shared;
+            let refused = quarantine.settle(given.last, status).map_err(in_quarantine)?;
+            quarantine.tidy(status);
             self.source.commit(given.last);
             self.set_aside = self.set_aside.split_off(&given.last);
             self.shared.status.position.set(given.last as i64);
             self.shared.status.delivered_records.add(given.entries);
-            let refused: u64 = refused.iter().map(Refused::flows).sum();
             self.shared.status.delivered_flows.add(given.flows.saturating_sub(refused));
             self.backoff.reset();
             self.entries_max = self.entries_max.saturating_mul(2).min(ENTRIES_MAX);
@@ -269,26 +269,16 @@ impl Run {
             Err(error) => return SinkError::retry(format!("log: {error}")),
         };
         let flows = entry.record.flow_count();
-        if let Err(error) = self.keep(&[Refused { entry, row: None, reason: reason.clone() }]) {
-            return error;
+        let whole = [Refused { entry, row: None, reason: reason.clone() }];
+        report(&self.config.name, &whole);
+        let Shared { status, quarantine, .. } = &self.shared;
+        // Rows of it that were set aside go with it.
+        if let Err(error) = quarantine.withdraw().and_then(|()| quarantine.keep(&whole, status)) {
+            return in_quarantine(error);
         }
         self.set_aside.insert(given.first, flows);
         self.backoff.reset();
         SinkError::retry(format!("refused, set aside: {reason}"))
-    }
-
-    fn keep(&self, refused: &[Refused]) -> Result<(), SinkError> {
-        if let Some(first) = refused.first() {
-            let what = match first.entry.record {
-                Record::Flows(_) => "flows",
-                Record::Sums(_) => "sums",
-                Record::Alerts(_) => "alerts",
-            };
-            tracing::error!(sink = %self.config.name, position = first.entry.position, what, refused = refused.len(),
-                reason = %first.reason, "the store refuses records or rows; set aside");
-        }
-        let Shared { status, quarantine, .. } = &self.shared;
-        quarantine.keep(refused, status).map_err(|e| SinkError::retry(format!("quarantine: {e}")))
     }
 
     fn note_lag(&self) {
@@ -330,6 +320,17 @@ impl Run {
         }
         self.shared.ending.is_asked()
     }
+}
+
+fn report(sink: &str, refused: &[Refused]) {
+    let Some(first) = refused.first() else { return };
+    let what = match first.entry.record {
+        Record::Flows(_) => "flows",
+        Record::Sums(_) => "sums",
+        Record::Alerts(_) => "alerts",
+    };
+    tracing::error!(sink, position = first.entry.position, what, refused = refused.len(), reason = %first.reason,
+        "the store refuses records or rows; set aside");
 }
 
 /// Whether the log still gives the record at a position. The source is to be placed anew afterwards.

@@ -215,10 +215,25 @@ pub trait Group {
     /// An I/O error of the log's files; give it back from [`Sink::write`].
     fn next(&mut self) -> Result<Option<Entry>, SinkError>;
 
-    /// Sets a row aside that the store will never take: it is kept in quarantine, with the reason, and counted, once this
-    /// write has returned `Ok` or the cursor shows that it was committed. To be called before the commit, whose answer may be
-    /// lost. For stores that can tell which row it is; others give [`SinkError::Reject`].
-    fn set_aside(&mut self, entry: &Entry, row: usize, reason: &str);
+    /// Sets rows aside that the store will never take: on `Ok` they are durable in quarantine, with their reasons. They stay there
+    /// when the cursor shows that this write was committed, else they leave it, since the log brings them again. So it is to be
+    /// called before what it belongs to is committed, each row of the group that the commit leaves out; without rows it does
+    /// nothing. For stores that can tell which row it is; others give [`SinkError::Reject`].
+    ///
+    /// # Errors
+    /// They could not be kept. Nothing may be committed; give it back from [`Sink::write`].
+    fn set_aside(&mut self, rows: &[RefusedRow<'_>]) -> Result<(), SinkError>;
+}
+
+/// A row that a store refuses.
+#[derive(Clone, Copy, Debug)]
+pub struct RefusedRow<'a> {
+    /// Where it stands.
+    pub entry: &'a Entry,
+    /// Which it is; of sums counted over all rollups.
+    pub row: usize,
+    /// Why.
+    pub reason: &'a str,
 }
 
 /// What went wrong, and what follows from it.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sink_api::conformance::{DataSet, LOG, Options, pro_rated};
-use sink_api::sink::Group;
+use sink_api::sink::{Group, RefusedRow};
 use sink_api::{Entry, FlowBatch, Record, RollupDef, SinkConfig, SinkError, Text, Uuid};
 use sink_influxdb::Config;
 
@@ -161,7 +161,8 @@ impl Group for Records<'_> {
         Ok(Some(Entry { position: self.next as u64, record: self.records[self.next - 1].clone() }))
     }
 
-    fn set_aside(&mut self, _: &Entry, row: usize, reason: &str) {
-        panic!("row {row} was refused: {reason}");
+    fn set_aside(&mut self, rows: &[RefusedRow<'_>]) -> Result<(), SinkError> {
+        assert!(rows.is_empty(), "{rows:?}");
+        Ok(())
     }
 }

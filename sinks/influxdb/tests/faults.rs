@@ -127,6 +127,14 @@ fn rows_that_the_server_refuses_are_set_aside_singly() {
     let line = format!("flows,app=web vlan_id=\"four\" {}", day_ns(1));
     let write = format!("{}/write?db=netflow&rp=netflow", server.url());
     ureq::post(&write).send(line).unwrap();
+    // Rows that cannot be kept keep the cursor where it is.
+    deliverer.keeps = false;
+    while deliverer.step(4) {}
+    let stored = deliverer.stored;
+    assert!(!deliverer.step(4), "refused again");
+    assert_eq!((deliverer.stored, deliverer.set_aside.len()), (stored, 0));
+    deliverer.keeps = true;
+    deliverer.errors.clear();
     deliverer.finish();
     assert!(deliverer.errors.is_empty(), "{:?}", deliverer.errors);
     let refused = &deliverer.set_aside;

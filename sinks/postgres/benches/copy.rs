@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use cpu::{cpu_s, server_cpu_s};
 use sink_api::conformance::{DataSet, Options};
-use sink_api::sink::Group;
+use sink_api::sink::{Group, RefusedRow};
 use sink_api::{Entry, FlowBatch, Record, SinkConfig, SinkContext, SinkError};
 
 /// Rows of one round, and of one transaction in it.
@@ -147,7 +147,8 @@ impl Group for Batches<'_, '_> {
         Ok(Some(Entry { position: *self.position, record: Record::Flows(Arc::clone(batch)) }))
     }
 
-    fn set_aside(&mut self, _: &Entry, row: usize, reason: &str) {
-        panic!("row {row} was refused: {reason}");
+    fn set_aside(&mut self, rows: &[RefusedRow<'_>]) -> Result<(), SinkError> {
+        assert!(rows.is_empty(), "{rows:?}");
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::path::Path;
 
-use crate::flow::sink::Entry;
+use crate::flow::sink::{Entry, RefusedRow};
 use crate::flow::{FlowBatch, LogId, Record, RollupSums};
 use crate::log::codec::{self, PayloadKind};
 
@@ -25,6 +25,12 @@ pub(in crate::deliver) struct Refused {
     /// `None`: the whole record.
     pub row: Option<usize>,
     pub reason: String,
+}
+
+impl From<&RefusedRow<'_>> for Refused {
+    fn from(refused: &RefusedRow<'_>) -> Self {
+        Self { entry: refused.entry.clone(), row: Some(refused.row), reason: refused.reason.to_owned() }
+    }
 }
 
 impl Refused {

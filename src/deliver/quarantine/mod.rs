@@ -1,10 +1,11 @@
 //! Records that a store refuses, kept on disk with the reason, a file a refusal ([`file`]). Bounded in bytes and in number:
-//! over the bounds the oldest go, counted.
+//! over the bounds the oldest go, counted. Rows of a group are kept before the sink commits it ([`tentative`]).
 //!
 //! What is there is known without reading the folder: an index is made of it once and kept up. It also knows which records
 //! were set aside since the sink was started: those stand in this run's sums of the ledger, the others in those of earlier runs.
 
 mod file;
+mod tentative;
 #[cfg(test)]
 mod tests;
 
@@ -16,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Status;
-use crate::flow::LogId;
 use crate::flow::time::now_ms;
+use crate::flow::{LogId, SinkError};
 
 pub(super) use file::Refused;
 pub use file::{Head, Kept};
@@ -47,6 +48,8 @@ pub struct Quarantine {
 struct Index {
     items: BTreeMap<String, Item>,
     totals: Totals,
+    /// On disk, and no records yet.
+    tentative: BTreeMap<String, Item>,
 }
 
 /// What is known of a record without reading its file.
@@ -101,6 +104,11 @@ pub(super) enum Fate {
     Returned,
     /// Nowhere.
     Dropped,
+}
+
+/// A quarantine that cannot be read or written: nothing moves until it can.
+pub(super) fn in_quarantine(error: io::Error) -> SinkError {
+    SinkError::retry(format!("quarantine: {error}"))
 }
 
 impl Index {
@@ -163,6 +171,14 @@ impl Quarantine {
         Ok(None)
     }
 
+    /// What is said of a record; `None` when there is none.
+    pub(super) fn head(&self, name: &str) -> io::Result<Option<Head>> {
+        if self.item(name).is_some() {
+            return file::read_head(&self.path(name)).map(Some);
+        }
+        Ok(None)
+    }
+
     /// Bytes on disk of a record by its name; `None` when there is none.
     pub fn bytes(&self, name: &str) -> Option<u64> {
         self.item(name).map(|item| item.bytes)
@@ -196,7 +212,8 @@ impl Quarantine {
             let head = refused.head(self.log, now_ms());
             // What is refused a second time before the sink went past it is counted once.
             let counted = self.with_index(|index| was_own(index, &head.name()))?;
-            self.store(&head, refused, true)?;
+            let (name, item) = self.write(&head, refused, true)?;
+            self.with_index(|index| index.insert(name, item))?;
             if !counted {
                 status.set_aside_flows.add(refused.flows());
             }
@@ -204,31 +221,20 @@ impl Quarantine {
         if refused.is_empty() { Ok(()) } else { self.sync().and_then(|()| self.trim(status)) }
     }
 
-    /// Keeps a part of a record that is in quarantine already.
-    pub(super) fn keep_part(&self, whole: &Head, item: Item, refused: &Refused, status: &Status) -> io::Result<()> {
-        let mut head = refused.head(whole.log, now_ms());
-        head.position = whole.position;
-        self.store(&head, refused, item.own)?;
-        self.note(status);
-        Ok(())
-    }
-
-    fn store(&self, head: &Head, refused: &Refused, own: bool) -> io::Result<()> {
+    /// Writes a record's file; gives its name and what is to be known of it.
+    fn write(&self, head: &Head, refused: &Refused, own: bool) -> io::Result<(String, Item)> {
         fs::create_dir_all(&self.folder)?;
         let name = head.name();
         let line = serde_json::to_vec(head)?;
         let bytes = file::write(&self.path(&name), &[&line, b"\n", &file::encode(refused)?])?;
         let of_this_log = head.log == self.log;
-        let item = Item { position: head.position, of_this_log, flows: head.flows, bytes, own };
-        self.with_index(|index| index.insert(name, item))
+        Ok((name, Item { position: head.position, of_this_log, flows: head.flows, bytes, own }))
     }
 
     /// Takes a record out; gives what it was, when it was there.
     pub(super) fn remove(&self, name: &str, fate: Fate, status: &Status) -> io::Result<Option<Item>> {
         let Some(item) = self.with_index(|index| index.remove(name))? else { return Ok(None) };
-        if let Err(error) = fs::remove_file(self.path(name))
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = self.remove_file(name) {
             self.with_index(|index| index.insert(name.to_owned(), item))?;
             return Err(error);
         }
@@ -321,6 +327,13 @@ impl Quarantine {
         }
         self.note(status);
         Ok(())
+    }
+
+    fn remove_file(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.path(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -94,6 +94,34 @@ fn over_its_bound_the_oldest_go_and_are_counted() {
 }
 
 #[test]
+fn what_is_not_settled_is_on_disk_but_in_no_list_and_drives_nothing_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (quarantine, status) = (open(folder.path()), Status::default());
+    quarantine.keep(&[refused(1, None, 2)], &status).unwrap();
+    let bytes = quarantine.totals().unwrap().bytes;
+    let (quarantine, status) = (Quarantine::new(folder.path(), bytes, LogId([7; 16])), Status::default());
+    quarantine.keep_tentatively(&[refused(8, Some(1), 2), refused(9, Some(0), 2)]).unwrap();
+    quarantine.tidy(&status);
+    let listed = |quarantine: &Quarantine| -> Vec<u64> {
+        quarantine.list(None, 10).unwrap().iter().map(|listed| listed.head.position).collect()
+    };
+    assert_eq!(listed(&quarantine), [1]);
+    assert_eq!(quarantine.drop_records(Some("8"), &status).unwrap(), Totals::default());
+    // The next process finds all of them.
+    assert_eq!(listed(&open(folder.path())), [1, 8, 9]);
+    assert_eq!(quarantine.settle(8, &status).unwrap(), 1);
+    let ahead: Vec<String> = quarantine.after_position(8).unwrap().into_iter().map(|(name, _)| name).collect();
+    quarantine.take_back(&ahead, &status).unwrap();
+    assert_eq!((listed(&quarantine), listed(&open(folder.path()))), (vec![1, 8], vec![1, 8]));
+    quarantine.keep_tentatively(&[refused(10, Some(1), 2)]).unwrap();
+    quarantine.withdraw().unwrap();
+    quarantine.tidy(&status);
+    // One record fits, and the oldest went.
+    assert_eq!((listed(&quarantine), listed(&open(folder.path()))), (vec![8], vec![8]));
+    assert_eq!((status.set_aside_flows.get(), status.set_aside_now(), status.quarantine_flows.get()), (1, 1, 1));
+}
+
+#[test]
 fn nothing_is_dropped_by_hand_during_a_replay() {
     let folder = tempfile::tempdir().unwrap();
     let (quarantine, status) = (open(folder.path()), Status::default());

@@ -1,3 +1,4 @@
+mod crash;
 mod replay;
 
 use std::collections::BTreeMap;
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::flow::sink::{Entry, Group, NoTail};
+use crate::flow::sink::{Entry, Group, NoTail, RefusedRow};
 use crate::flow::{FlowBatch, FlowStore, LogId, Record, Sink, SinkConfig, SinkContext, SinkError};
 use crate::log::Lag;
 
@@ -16,6 +17,7 @@ struct ListSource {
     entries: Vec<Entry>,
     next: usize,
     committed: Arc<Mutex<u64>>,
+    place: Arc<Mutex<Place>>,
 }
 
 impl Source for ListSource {
@@ -33,6 +35,7 @@ impl Source for ListSource {
     }
 
     fn commit(&mut self, position: u64) -> u64 {
+        crash(&self.place, Point::BeforeItIsNoted);
         let mut committed = self.committed.lock().unwrap();
         let before = std::mem::replace(&mut *committed, position);
         let waited = self.entries.iter().filter(|e| e.position > before && e.position <= position);
@@ -59,6 +62,28 @@ enum Commit {
     But(Vec<u64>),
     /// The same, and the answer is lost.
     ButAnswerLost(Vec<u64>),
+    /// Would leave these out, but is lost before the commit.
+    LostBut(Vec<u64>),
+}
+
+/// Where the process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Point {
+    BeforeSettingAside,
+    WithHalfSetAside,
+    BeforeTheCommit,
+    AfterTheCommit,
+    BeforeItIsNoted,
+}
+
+/// Ends the thread when it is time to die: it does nothing after.
+fn crash(place: &Mutex<Place>, point: Point) {
+    let mut place = place.lock().unwrap();
+    let writes = place.writes;
+    if place.crash.take_if(|crash| *crash == (writes, point)).is_some() {
+        drop(place);
+        std::panic::resume_unwind(Box::new("the process dies"));
+    }
 }
 
 /// What is stored: a flow's time is its identity.
@@ -67,6 +92,8 @@ struct Place {
     stored: Vec<u64>,
     cursors: BTreeMap<LogId, u64>,
     writes: usize,
+    /// The write in or after which the process dies.
+    crash: Option<(usize, Point)>,
 }
 
 impl Place {
@@ -116,21 +143,44 @@ impl Sink for TestSink {
             entries.push(entry);
         }
         let Some(last) = entries.last().map(|entry| entry.position) else { return Ok(()) };
-        let mut place = self.place.lock().unwrap();
-        place.writes += 1;
-        let answer = (self.script)(place.writes, &times)?;
+        let writes = {
+            let mut place = self.place.lock().unwrap();
+            place.writes += 1;
+            place.writes
+        };
+        let answer = (self.script)(writes, &times)?;
         let none = Vec::new();
-        let refused = if let Commit::But(times) | Commit::ButAnswerLost(times) = &answer { times } else { &none };
-        place.stored.extend(times.iter().filter(|time| !refused.contains(time)));
-        place.cursors.insert(self.log_id, last);
-        for entry in &entries {
-            for (row, time) in times_of(entry).enumerate().filter(|(_, time)| refused.contains(time)) {
-                group.set_aside(entry, row, &format!("no {time}"));
-            }
+        let refused = match &answer {
+            Commit::But(times) | Commit::ButAnswerLost(times) | Commit::LostBut(times) => times,
+            Commit::Yes | Commit::AnswerLost => &none,
+        };
+        let rows: Vec<(&Entry, usize, String)> = entries
+            .iter()
+            .flat_map(|entry| times_of(entry).enumerate().map(move |(row, time)| (entry, row, time)))
+            .filter(|(_, _, time)| refused.contains(time))
+            .map(|(entry, row, time)| (entry, row, format!("no {time}")))
+            .collect();
+        let rows: Vec<_> = rows.iter().map(|(entry, row, reason)| RefusedRow { entry, row: *row, reason }).collect();
+        let (half, rest) = rows.split_at(rows.len() / 2);
+        crash(&self.place, Point::BeforeSettingAside);
+        group.set_aside(half)?;
+        crash(&self.place, Point::WithHalfSetAside);
+        group.set_aside(rest)?;
+        crash(&self.place, Point::BeforeTheCommit);
+        if matches!(answer, Commit::LostBut(_)) {
+            return Err(SinkError::retry("connection lost"));
         }
+        {
+            let mut place = self.place.lock().unwrap();
+            place.stored.extend(times.iter().filter(|time| !refused.contains(time)));
+            place.cursors.insert(self.log_id, last);
+        }
+        crash(&self.place, Point::AfterTheCommit);
         match answer {
             Commit::Yes | Commit::But(_) => Ok(()),
-            Commit::AnswerLost | Commit::ButAnswerLost(_) => Err(SinkError::retry("connection lost")),
+            Commit::AnswerLost | Commit::ButAnswerLost(_) | Commit::LostBut(_) => {
+                Err(SinkError::retry("connection lost"))
+            }
         }
     }
 
@@ -212,7 +262,7 @@ fn start_over(
         clock: Arc::new(|| 0),
     };
     let sink = Arc::new(TestSink { log_id: context.log_id, place: place.clone(), script: Arc::new(script) });
-    let source = ListSource { entries, next: 0, committed: committed.clone() };
+    let source = ListSource { entries, next: 0, committed: committed.clone(), place: place.clone() };
     Deliverer::start(config, "test", sink, context, Box::new(source)).unwrap()
 }
 

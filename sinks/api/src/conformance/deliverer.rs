@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::sink::{Entry, Group, Sink, SinkConfig, SinkContext, SinkCounters, SinkError};
+use crate::sink::{Entry, Group, RefusedRow, Sink, SinkConfig, SinkContext, SinkCounters, SinkError};
 
 /// How long everything may take.
 const DEADLINE: Duration = Duration::from_secs(240);
@@ -20,6 +20,8 @@ pub struct Deliverer<'a> {
     pub errors: Vec<String>,
     /// Rows set aside: position, row, reason.
     pub set_aside: Vec<(u64, usize, String)>,
+    /// Whether rows can be set aside.
+    pub keeps: bool,
     deadline: Instant,
 }
 
@@ -27,7 +29,8 @@ impl<'a> Deliverer<'a> {
     /// Nothing is opened yet.
     pub fn new(config: &'a dyn SinkConfig, context: &'a SinkContext, entries: &'a [Entry]) -> Self {
         let deadline = Instant::now() + DEADLINE;
-        Self { config, context, entries, sink: None, stored: 0, errors: Vec::new(), set_aside: Vec::new(), deadline }
+        let (errors, set_aside) = (Vec::new(), Vec::new());
+        Self { config, context, entries, sink: None, stored: 0, errors, set_aside, keeps: true, deadline }
     }
 
     /// Whether all entries are stored.
@@ -77,6 +80,7 @@ impl<'a> Deliverer<'a> {
         };
         let rest = &self.entries[self.stored..];
         let mut group = Slice::new(&rest[..rest.len().min(entries)]);
+        group.keeps = self.keeps;
         sink.write(&mut group)?;
         self.stored += group.taken;
         self.set_aside.append(&mut group.set_aside);
@@ -109,12 +113,13 @@ pub(super) struct Slice<'a> {
     pub(super) taken: usize,
     /// Whether the log cannot be read after the last one.
     pub(super) fails: bool,
+    keeps: bool,
     set_aside: Vec<(u64, usize, String)>,
 }
 
 impl<'a> Slice<'a> {
     pub(super) fn new(entries: &'a [Entry]) -> Self {
-        Self { entries, taken: 0, fails: false, set_aside: Vec::new() }
+        Self { entries, taken: 0, fails: false, keeps: true, set_aside: Vec::new() }
     }
 }
 
@@ -128,7 +133,12 @@ impl Group for Slice<'_> {
         }
     }
 
-    fn set_aside(&mut self, entry: &Entry, row: usize, reason: &str) {
-        self.set_aside.push((entry.position, row, reason.to_owned()));
+    fn set_aside(&mut self, rows: &[RefusedRow<'_>]) -> Result<(), SinkError> {
+        if !self.keeps && !rows.is_empty() {
+            return Err(SinkError::retry("the quarantine cannot be written"));
+        }
+        let rows = rows.iter().map(|refused| (refused.entry.position, refused.row, refused.reason.to_owned()));
+        self.set_aside.extend(rows);
+        Ok(())
     }
 }

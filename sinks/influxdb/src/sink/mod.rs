@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sink_api::rollup::{Keep, Record, RollupRows};
-use sink_api::sink::{GROUP_ROWS_MAX, Group, SinkCounters};
+use sink_api::sink::{GROUP_ROWS_MAX, Group, RefusedRow, SinkCounters};
 use sink_api::time::DAY_MS;
 use sink_api::{AlertRow, Entry, FlowBatch, Sink, SinkContext, SinkError};
 
@@ -218,13 +218,15 @@ impl Sink for InfluxSink {
         }
         let sent = requests.finish()?;
         refused.extend(sent.refused);
+        let refused = refused.iter().map(|Refused { entry, row, reason }| {
+            let entry = &entries[*entry as usize];
+            RefusedRow { entry, row: *row as usize, reason }
+        });
+        group.set_aside(&refused.collect::<Vec<_>>())?;
         cursor::write(&client, self.context.log_id, next, (self.context.clock)(), &mut compressed)?;
         self.compressed = compressed;
         self.cursor = Some(next);
         self.expired_flows += expired + sent.expired_flows;
-        for Refused { entry, row, reason } in &refused {
-            group.set_aside(&entries[*entry as usize], *row as usize, reason);
-        }
         Ok(())
     }
 

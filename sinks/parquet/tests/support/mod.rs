@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use sink_api::rollup::{KeyColumn, Measures, OpenBucket, Record, Role, RollupDef, RollupRows, RollupSums};
-use sink_api::sink::{Group, LogTail};
+use sink_api::sink::{Group, LogTail, RefusedRow};
 use sink_api::{Addr, Clock, Direction, Entry, FlowBatch, Key, LogId, SinkContext, SinkError, Text, country};
 use uuid::Uuid;
 
@@ -245,7 +245,9 @@ impl Group for Entries {
         Ok(self.0.pop_front())
     }
 
-    fn set_aside(&mut self, _: &Entry, _: usize, _: &str) {}
+    fn set_aside(&mut self, _: &[RefusedRow<'_>]) -> Result<(), SinkError> {
+        Ok(())
+    }
 }
 
 /// A clock that tests set.

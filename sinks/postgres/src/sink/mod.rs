@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use postgres::{Client, Transaction};
 use sink_api::rollup::RollupRows;
-use sink_api::sink::{Group, SinkCounters};
+use sink_api::sink::{Group, RefusedRow, SinkCounters};
 use sink_api::time::DAY_MS;
 use sink_api::{Field, LogId, Sink, SinkContext, SinkError, Uuid};
 
@@ -223,9 +223,11 @@ impl PostgresSink {
         for connection in &mut self.connections {
             *connection = Connection::new(&self.config)?;
         }
-        for (batch, row, reason) in &rejected {
-            group.set_aside(&pulled.flows[*batch].entry, *row as usize, reason);
-        }
+        let refused = rejected.iter().map(|(batch, row, reason)| {
+            let entry = &pulled.flows[*batch].entry;
+            RefusedRow { entry, row: *row as usize, reason }
+        });
+        group.set_aside(&refused.collect::<Vec<_>>())?;
         commit(&mut self.connections[0], &self.tables, &self.place, pulled, Mark::UpTo(last))
     }
 

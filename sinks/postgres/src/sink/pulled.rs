@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use sink_api::rollup::{Keep, Record, RollupRows};
-use sink_api::sink::{GROUP_ROWS_MAX, Group};
+use sink_api::sink::{GROUP_ROWS_MAX, Group, RefusedRow};
 use sink_api::{AlertRow, Entry, FlowBatch, RollupSums, SinkError};
 
 use super::{FUTURE_MS_MAX, PostgresSink};
@@ -68,12 +68,16 @@ impl PostgresSink {
             pulled.last = Some(entry.position);
             row_count += entry.record.row_count();
             if self.stored.contain(entry.position) {
+                // What was set aside when it was stored, above the cursor, has left the quarantine: it is set aside anew.
+                if let Record::Flows(batch) = &entry.record {
+                    self.storable(&entry, batch, now_ms, group, &mut pulled.expired)?;
+                }
                 continue;
             }
             match &entry.record {
                 Record::Flows(batch) => {
                     let batch = Arc::clone(batch);
-                    let rows = self.storable(&entry, &batch, now_ms, group, &mut pulled.expired);
+                    let rows = self.storable(&entry, &batch, now_ms, group, &mut pulled.expired)?;
                     pulled.flows.push(FlowRows { entry, batch, rows });
                 }
                 Record::Sums(sums) => {
@@ -105,6 +109,7 @@ impl PostgresSink {
         })..now_ms.saturating_add(FUTURE_MS_MAX)
     }
 
+    /// The rows of an entry that are stored; those that can never be are set aside.
     fn storable(
         &self,
         entry: &Entry,
@@ -112,18 +117,20 @@ impl PostgresSink {
         now_ms: i64,
         group: &mut dyn Group,
         expired: &mut u64,
-    ) -> Vec<u32> {
+    ) -> Result<Vec<u32>, SinkError> {
         let kept = self.kept(Keep::Detail, now_ms);
         let mut rows = Vec::with_capacity(batch.len());
+        let mut refused = Vec::new();
         for (row, time) in batch.time.values().iter().enumerate() {
             if !kept.contains(time) {
                 *expired += 1;
             } else if let Some(reason) = unstorable(batch, row) {
-                group.set_aside(entry, row, reason);
+                refused.push(RefusedRow { entry, row, reason });
             } else {
                 rows.push(row as u32);
             }
         }
-        rows
+        group.set_aside(&refused)?;
+        Ok(rows)
     }
 }

@@ -7,19 +7,21 @@
 //!
 //! Invariants: at most one group is in flight, and the plan names it before it is sent; a position is never given to another
 //! record; a record's file goes only after the sink has it; what is refused again stays, and that is in the plan before anything
-//! after it is sent.
+//! after it is sent. Rows that are refused of a whole record get files of their own before the sink commits the others, and the
+//! plan names them before they are written: they stay when the record goes, and go when it stays.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::Status;
-use super::quarantine::{Fate, Item, PLAN, Quarantine, Refused};
-use crate::flow::sink::{Entry, Group, NoTail, SinkContext};
-use crate::flow::{LogId, Sink, SinkConfig, SinkError};
+use super::quarantine::{Fate, Item, Quarantine, Refused, in_quarantine};
+use crate::flow::sink::{Entry, Group, NoTail, RefusedRow, SinkContext};
+use crate::flow::{Sink, SinkConfig, SinkError};
+
+mod plan;
+
+use plan::Plan;
 
 /// Most records of a group; refused, they are tried one by one.
 const GROUP_RECORDS_MAX: usize = 64;
@@ -72,35 +74,6 @@ impl Replayed {
     }
 }
 
-/// Positions of the records in flight: the first of `files` has `before` + 1. `None`: dealt with.
-#[derive(Debug, Serialize, Deserialize)]
-struct Plan {
-    log: LogId,
-    before: u64,
-    files: Vec<Option<String>>,
-}
-
-impl Plan {
-    fn load(quarantine: &Quarantine) -> io::Result<Option<Self>> {
-        Ok(quarantine.read_beside(PLAN)?.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
-    }
-
-    fn new() -> io::Result<Self> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|e| io::Error::other(e.to_string()))?;
-        Ok(Self { log: LogId(id), before: 0, files: Vec::new() })
-    }
-
-    fn save(&self, quarantine: &Quarantine) -> Result<(), SinkError> {
-        let bytes = serde_json::to_vec(self).map_err(io::Error::other);
-        bytes.and_then(|bytes| quarantine.write_beside(PLAN, &bytes)).map_err(in_quarantine)
-    }
-}
-
-fn in_quarantine(error: io::Error) -> SinkError {
-    SinkError::retry(format!("quarantine: {error}"))
-}
-
 /// The sink and its quarantine. Nobody else has the sink open.
 pub(super) struct Parts<'a> {
     pub quarantine: &'a Quarantine,
@@ -143,12 +116,14 @@ struct Replay<'a> {
     context: SinkContext,
     plan: Plan,
     replayed: Replayed,
+    /// Why rows of the group in flight are refused.
+    reasons: Vec<String>,
 }
 
 impl<'a> Replay<'a> {
     fn new(parts: &'a Parts<'a>, plan: Plan) -> Self {
         let context = SinkContext { log_id: plan.log, tail: Arc::new(NoTail), ..parts.context.clone() };
-        Self { parts, context, plan, replayed: Replayed::default() }
+        Self { parts, context, plan, replayed: Replayed::default(), reasons: Vec::new() }
     }
 
     fn bring(&mut self, wish: &Wish, give_back: &mut dyn FnMut(u64) -> bool) -> Result<(), SinkError> {
@@ -183,7 +158,8 @@ impl<'a> Replay<'a> {
             // One that is gone meanwhile needs nothing.
             if let Some(item) = self.parts.quarantine.item(name) {
                 if item.of_this_log && give_back(item.position) {
-                    self.remove(&name.clone(), Fate::Returned)?;
+                    let Parts { quarantine, status, .. } = self.parts;
+                    quarantine.take_back(std::slice::from_ref(name), status).map_err(in_quarantine)?;
                     self.replayed.returned_records += 1;
                 } else if group.len() >= GROUP_RECORDS_MAX || bytes >= GROUP_BYTES || own.is_some_and(|o| o != item.own)
                 {
@@ -207,6 +183,7 @@ impl<'a> Replay<'a> {
         self.plan.save(self.parts.quarantine)?;
         let mut together = true;
         while self.plan.files.iter().any(Option::is_some) {
+            self.reasons.clear();
             let mut sink = self.parts.sink.open(&self.context)?;
             self.settle(&mut *sink)?;
             match self.write_all(&mut *sink, together) {
@@ -218,14 +195,39 @@ impl<'a> Replay<'a> {
         }
         self.plan.before += self.plan.files.len() as u64;
         self.plan.files.clear();
+        self.plan.parts.clear();
         self.plan.save(self.parts.quarantine)
     }
 
     /// What the sink's cursor has passed is stored.
     fn settle(&mut self, sink: &mut dyn Sink) -> Result<(), SinkError> {
-        let Some(cursor) = sink.cursor()? else { return Ok(()) };
-        let passed = cursor.saturating_sub(self.plan.before).min(self.plan.files.len() as u64) as usize;
-        (0..passed).try_for_each(|index| self.stored(index, 0))
+        let cursor = sink.cursor()?.unwrap_or(0);
+        self.passed(cursor.saturating_sub(self.plan.before).min(self.plan.files.len() as u64) as usize)
+    }
+
+    /// So many records of the plan are stored, but for the rows of them that have files of their own. Such files of the others go:
+    /// those records are brought again.
+    fn passed(&mut self, records: usize) -> Result<(), SinkError> {
+        let quarantine = self.parts.quarantine;
+        let mut refused_flows = vec![0; records];
+        let before = self.plan.parts.len();
+        for (index, name) in &self.plan.parts {
+            match refused_flows.get_mut(*index) {
+                Some(flows) if self.plan.files[*index].is_some() => {
+                    quarantine.settle_part(name).map_err(in_quarantine)?;
+                    *flows += quarantine.item(name).map_or(0, |item| item.flows);
+                }
+                Some(_) => {}
+                None => quarantine.withdraw_one(name).map_err(in_quarantine)?,
+            }
+        }
+        self.plan.parts.retain(|(index, _)| *index < records);
+        if self.plan.parts.len() < before {
+            self.plan.save(quarantine)?;
+        }
+        (0..records).try_for_each(|index| self.stored(index, refused_flows[index]))?;
+        quarantine.note(self.parts.status);
+        Ok(())
     }
 
     /// Writes what is left of the plan: in one group, or one by one; one that is refused alone is dealt with.
@@ -236,19 +238,23 @@ impl<'a> Replay<'a> {
             let alone = entries.len() == 1;
             let own = self.item(first).is_some_and(|item| item.own);
             let expired_before = sink.counters().expired_flows;
-            let mut group = ListGroup { entries: entries.into(), given: 0, refused: Vec::new() };
-            match sink.write(&mut group) {
-                Ok(()) if group.given == 0 => return Err(SinkError::retry("the sink took nothing")),
+            let mut group = ListGroup { replay: self, entries: entries.into(), given: 0 };
+            let written = sink.write(&mut group);
+            let given = group.given;
+            match written {
+                Ok(()) if given == 0 => return Err(SinkError::retry("the sink took nothing")),
                 Ok(()) => {
                     let expired = sink.counters().expired_flows.saturating_sub(expired_before);
                     self.replayed.expired_flows += expired;
                     if own {
                         self.parts.status.add_expired(expired);
                     }
-                    self.committed(group.given, group.refused)?;
+                    self.committed(given)?;
                 }
                 Err(SinkError::Reject(reason)) => {
                     if alone {
+                        // Rows of it that were set aside stay with it.
+                        self.passed(self.index(first))?;
                         self.refused(self.index(first), &reason)?;
                     }
                     return Err(SinkError::Reject(reason));
@@ -272,28 +278,41 @@ impl<'a> Replay<'a> {
         Ok(entries)
     }
 
-    /// The sink has everything up to and including a position, but for the rows that it set aside.
-    fn committed(&mut self, upto: u64, refused: Vec<Refused>) -> Result<(), SinkError> {
-        let mut rows_refused = vec![0; self.plan.files.len()];
-        for refused in refused {
+    /// The sink is about to commit records without these rows.
+    fn set_aside(&mut self, rows: &[RefusedRow<'_>]) -> Result<(), SinkError> {
+        let quarantine = self.parts.quarantine;
+        let mut parts = Vec::new();
+        for refused in rows {
             let index = self.index(refused.entry.position);
             let Some(name) = self.plan.files.get(index).cloned().flatten() else { continue };
-            let (Some(item), Ok(Some(kept))) = (self.parts.quarantine.item(&name), self.parts.quarantine.read(&name))
+            let (Some(item), Some(head)) = (quarantine.item(&name), quarantine.head(&name).map_err(in_quarantine)?)
             else {
                 continue;
             };
-            if kept.head.row.is_some() {
+            if head.row.is_some() {
                 // The file holds this row and nothing else.
-                self.refused(index, &refused.reason)?;
+                self.refused(index, refused.reason)?;
             } else {
-                let kept = self.parts.quarantine.keep_part(&kept.head, item, &refused, self.parts.status);
-                kept.map_err(in_quarantine)?;
-                rows_refused[index] += refused.flows();
-                self.replayed.refuse(&refused.reason);
+                let part = Refused::from(refused);
+                self.reasons.push(part.reason.clone());
+                self.plan.parts.push((index, quarantine.part_name(&head, &part)));
+                parts.push((head, item, part));
             }
         }
-        let last = self.index(upto).min(self.plan.files.len() - 1);
-        (0..=last).try_for_each(|index| self.stored(index, rows_refused[index]))?;
+        if parts.is_empty() {
+            return Ok(());
+        }
+        self.plan.save(quarantine)?;
+        quarantine.keep_parts(&parts).map_err(in_quarantine)
+    }
+
+    /// The sink has everything up to and including a position, but for the rows that it set aside.
+    fn committed(&mut self, upto: u64) -> Result<(), SinkError> {
+        let records = (self.index(upto) + 1).min(self.plan.files.len());
+        for reason in std::mem::take(&mut self.reasons) {
+            self.replayed.refuse(&reason);
+        }
+        self.passed(records)?;
         self.plan.save(self.parts.quarantine)
     }
 
@@ -334,21 +353,21 @@ impl<'a> Replay<'a> {
 }
 
 /// A group over records at hand.
-struct ListGroup {
+struct ListGroup<'g, 'a> {
+    replay: &'g mut Replay<'a>,
     entries: VecDeque<Entry>,
     /// Position of the last one given; 0 when none was.
     given: u64,
-    refused: Vec<Refused>,
 }
 
-impl Group for ListGroup {
+impl Group for ListGroup<'_, '_> {
     fn next(&mut self) -> Result<Option<Entry>, SinkError> {
         let entry = self.entries.pop_front();
         self.given = entry.as_ref().map_or(self.given, |entry| entry.position);
         Ok(entry)
     }
 
-    fn set_aside(&mut self, entry: &Entry, row: usize, reason: &str) {
-        self.refused.push(Refused { entry: entry.clone(), row: Some(row), reason: reason.to_owned() });
+    fn set_aside(&mut self, rows: &[RefusedRow<'_>]) -> Result<(), SinkError> {
+        self.replay.set_aside(rows)
     }
 }
