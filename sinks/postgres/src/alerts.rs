@@ -16,7 +16,8 @@ pub fn table(config: &Config) -> Table {
     let mut columns = vec![column("time", Sql::Timestamp, true)];
     columns.extend(AlertRow::COLUMNS.iter().map(|c| column(c.name, sql(c.kind), c.required)));
     columns.push(column("collector", Sql::Uuid, true));
-    Table { name: ALERTS.to_owned(), quoted: config.quoted(ALERTS), columns, time: "time", keep: Keep::Aggregate }
+    let (name, quoted) = (ALERTS.to_owned(), config.quoted(ALERTS));
+    Table { name, quoted, columns, time: "time", keep: Keep::Aggregate, by_subscriber: false }
 }
 
 fn sql(kind: Kind) -> Sql {

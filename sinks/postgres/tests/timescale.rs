@@ -6,6 +6,7 @@
 
 mod delivery;
 mod server;
+mod subscribers;
 
 use std::time::{Duration, Instant};
 
@@ -185,6 +186,32 @@ fn chunks_become_columnar_and_are_dropped_and_queries_run_on() {
     let oldest = "SELECT (extract(epoch FROM now() - min(time)) / 3600)::bigint FROM flows";
     assert!(number(&mut client, oldest) <= 72, "chunks that ended over 2 days ago are gone");
     assert!(number(&mut client, totals) > 0);
+}
+
+#[test]
+fn one_subscribers_flows_are_found_by_the_index() {
+    let Some(database) = Database::new("subscriber") else { return };
+    let (config, context) = (database.config(), subscribers::context());
+    subscribers::write(&config, &context);
+    let mut client = database.client();
+    let index = "SELECT count(*) FROM pg_indexes WHERE schemaname = '_timescaledb_internal' \
+                 AND indexdef LIKE '% USING brin (\"time\", subscriber_id) %'";
+    assert_eq!(number(&mut client, index), 1, "of the only chunk");
+    let store = sink_api::SinkConfig::store(&config, &context).unwrap().unwrap();
+    let each = u64::from(subscribers::FLOWS / subscribers::SUBSCRIBERS);
+    assert_eq!(subscribers::flows_of(&*store, 5), each);
+
+    let explain = format!(
+        "EXPLAIN (ANALYZE) SELECT sum(bytes) FROM flows WHERE time >= to_timestamp({}) \
+         AND subscriber_id = '{}'",
+        subscribers::DAY_START_MS / 1000,
+        subscribers::subscriber(5)
+    );
+    client.batch_execute("SET enable_seqscan = off").unwrap();
+    let lines: Vec<String> = client.query(&explain, &[]).unwrap().iter().map(|row| row.get(0)).collect();
+    let removed = lines.iter().find_map(|line| line.trim().strip_prefix("Rows Removed by Index Recheck: "));
+    let removed: u32 = removed.unwrap_or_else(|| panic!("{lines:#?}")).parse().unwrap();
+    assert!(removed * 10 < subscribers::FLOWS, "{lines:#?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! collector. The tables of flows and rollups stand in the configured schema. A table that is there already must have the
 //! columns that it would be made with; more columns, if they may be null, are left alone.
 
+mod indexes;
 mod partitions;
 mod timescale;
 
@@ -16,6 +17,7 @@ use crate::columns::{BUCKET, ColumnDef, flow_columns, rollup_columns};
 use crate::config::{Config, literal, quote};
 use crate::connect::sink_error;
 
+pub use indexes::summarise;
 pub use partitions::{Partitions, width_ms};
 
 /// The schema's version; grows when what stands here changes incompatibly.
@@ -37,19 +39,35 @@ pub struct Table {
     pub time: &'static str,
     /// Retention class.
     pub keep: Keep,
+    /// Whether rows are written by subscriber, and an index finds them so.
+    pub by_subscriber: bool,
 }
 
 impl Table {
     /// The table of flows.
     pub fn flows(config: &Config) -> Self {
-        let columns = flow_columns();
-        Self { name: config.table.clone(), quoted: config.flows_table(), columns, time: "time", keep: Keep::Detail }
+        let (columns, quoted) = (flow_columns(), config.flows_table());
+        let table = Self {
+            name: config.table.clone(),
+            quoted,
+            columns,
+            time: "time",
+            keep: Keep::Detail,
+            by_subscriber: false,
+        };
+        Self { by_subscriber: table.has("subscriber_id"), ..table }
     }
 
     /// A rollup's table.
     pub fn rollup(config: &Config, def: &RollupDef) -> Self {
         let name = config.rollup_name(&def.name);
-        Self { quoted: config.quoted(&name), name, columns: rollup_columns(def), time: BUCKET, keep: def.keep }
+        let (quoted, columns) = (config.quoted(&name), rollup_columns(def));
+        Self { name, quoted, columns, time: BUCKET, keep: def.keep, by_subscriber: false }
+    }
+
+    /// Whether it has a column of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.columns.iter().any(|column| column.name == name)
     }
 
     /// The statement that takes its rows.
@@ -169,11 +187,11 @@ fn make(tx: &mut Transaction<'_>, config: &Config, table: &Table, layout: Layout
         if layout != Layout::Native {
             timescale::hypertable(tx, config, table)?;
         }
-        return indexes(tx, table);
+        return indexes::make(tx, table);
     };
     check_shape(tx, config, table)?;
     match (kind.as_str(), layout) {
-        ("p", Layout::Native) | ("r", Layout::Hypertables { .. }) => Ok(()),
+        ("p", Layout::Native) | ("r", Layout::Hypertables { .. }) => indexes::migrate(tx, config, table),
         ("p", _) => Err(SinkError::Fatal(format!(
             "table {} has native partitions, which cannot become a hypertable: use kind = \"postgres\" or another table",
             table.quoted
@@ -231,15 +249,6 @@ fn check_shape(tx: &mut Transaction<'_>, config: &Config, table: &Table) -> Resu
         return Ok(());
     }
     Err(SinkError::Fatal(format!("table {} has another shape: {}", table.quoted, differences.join(", "))))
-}
-
-/// BRIN on the time costs nothing measurable when rows are written; a B-tree costs a third of the rate.
-fn indexes(tx: &mut Transaction<'_>, table: &Table) -> Result<(), SinkError> {
-    let brin = format!("CREATE INDEX ON {} USING brin ({}) WITH (pages_per_range = 32)", table.quoted, table.time);
-    let subscriber = table.keep == Keep::Aggregate && table.columns.iter().any(|c| c.name == "subscriber_id");
-    let by_subscriber = format!("CREATE INDEX ON {} (subscriber_id, {})", table.quoted, table.time);
-    let statements = if subscriber { format!("{brin}; {by_subscriber}") } else { brin };
-    tx.batch_execute(&statements).map_err(failed)
 }
 
 /// Makes `time_bucket` where no extension brings it, so that queries written for TimescaleDB run.

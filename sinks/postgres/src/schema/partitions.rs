@@ -51,7 +51,7 @@ impl Partitions {
 }
 
 /// The partition's name: the table's and its first day.
-fn name(table: &Table, start_ms: i64) -> String {
+pub fn name(table: &Table, start_ms: i64) -> String {
     let day = sink_api::time::rfc3339(start_ms);
     let digits: String = day.chars().take_while(|c| *c != 'T').filter(|c| *c != '-').collect();
     format!("{}_p{digits}", table.name)

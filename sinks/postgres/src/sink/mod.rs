@@ -1,16 +1,17 @@
 //! Writing: one group, one transaction, cursor included; or, on several connections, one transaction a part of the group, each
 //! with the range of positions that it holds, and the cursor after all of them.
 
+mod order;
 mod parts;
 mod pulled;
 mod reject;
+mod summaries;
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
 use postgres::{Client, Transaction};
-use sink_api::rollup::RollupRows;
 use sink_api::sink::{Group, RefusedRow, SinkCounters};
 use sink_api::time::DAY_MS;
 use sink_api::{Field, LogId, Sink, SinkContext, SinkError, Uuid};
@@ -22,8 +23,10 @@ use crate::connect::{chain, connect, sink_error};
 use crate::debug_log::DebugLog;
 use crate::encode::{HEADER, Rows, TRAILER};
 use crate::schema::{self, Layout, Partitions, Prepared, Table};
+use order::RowOf;
 use parts::Ranges;
 use pulled::{FlowRows, Pulled};
+use summaries::Summaries;
 
 /// Bytes that are encoded before they are handed to the connection: measured best between 64 and 256 KiB.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -47,6 +50,7 @@ pub struct PostgresSink {
     /// Positions above the cursor that are stored already.
     stored: Ranges,
     debug_log: DebugLog,
+    summaries: Summaries,
     next_retain_ms: i64,
     expired_flows: u64,
 }
@@ -174,6 +178,7 @@ impl PostgresSink {
             tables,
             stored,
             debug_log,
+            summaries: Summaries::default(),
             next_retain_ms: i64::MIN,
             expired_flows: 0,
         })
@@ -181,6 +186,7 @@ impl PostgresSink {
 
     /// Makes the partitions that the rows need.
     fn make_room(&mut self, pulled: &Pulled) -> Result<(), SinkError> {
+        self.summaries.note(&pulled.flows);
         if self.layout != Layout::Native {
             return Ok(());
         }
@@ -211,20 +217,20 @@ impl PostgresSink {
         group: &mut dyn Group,
         reason: String,
     ) -> Result<(), SinkError> {
-        let rejected = reject::find(&self.config, &self.tables.flows, &pulled.flows)?;
+        let rejected = reject::find(&self.config, &self.tables, &pulled.flows)?;
         if rejected.is_empty() {
             // It is a rollup's row that is refused: those are not ours to drop.
             return Err(SinkError::Reject(reason));
         }
         for (batch, row, _) in &rejected {
-            pulled.flows[*batch].rows.retain(|kept| kept != row);
+            pulled.flows[*batch as usize].rows.retain(|kept| kept != row);
         }
         // A failed COPY leaves its connection unusable.
         for connection in &mut self.connections {
             *connection = Connection::new(&self.config)?;
         }
         let refused = rejected.iter().map(|(batch, row, reason)| {
-            let entry = &pulled.flows[*batch].entry;
+            let entry = &pulled.flows[*batch as usize].entry;
             RefusedRow { entry, row: *row as usize, reason }
         });
         group.set_aside(&refused.collect::<Vec<_>>())?;
@@ -252,15 +258,14 @@ fn commit(
     let buffer = &mut connection.buffer;
     let mut tx = connection.client.transaction().map_err(|e| sink_error("begin", &e))?;
     place.hold(&mut tx)?;
-    let flows = pulled.flows.iter().map(|part| (Rows::of_flows(part.batch(), &tables.fields), part.rows.as_slice()));
-    copy(&mut tx, &tables.flows, flows, buffer)?;
+    let flows = encoders(&pulled.flows, &tables.fields);
+    copy(&mut tx, &tables.flows, &flows, &order::by_subscriber(&pulled.flows), buffer)?;
     for (name, table) in &tables.rollups {
-        let of_table = pulled.sums.iter().filter_map(|sums| {
-            let rollup: &RollupRows = sums.rollup();
-            let has_cut = table.columns.iter().any(|column| column.name == "cut_bytes");
-            (*rollup.rollup == **name).then(|| (Rows::of_rollup(rollup, has_cut), sums.rows.as_slice()))
-        });
-        copy(&mut tx, table, of_table, buffer)?;
+        let has_cut = table.has("cut_bytes");
+        let of_table = || pulled.sums.iter().filter(|sums| *sums.rollup().rollup == **name);
+        let sums: Vec<_> = of_table().map(|sums| Rows::of_rollup(sums.rollup(), has_cut)).collect();
+        let rows = (0..).zip(of_table()).flat_map(|(index, sums)| sums.rows.iter().map(move |row| (index, *row)));
+        copy(&mut tx, table, &sums, &rows.collect::<Vec<_>>(), buffer)?;
     }
     if let Some(table) = &tables.alerts {
         copy_alerts(&mut tx, table, pulled, tables.log_id)?;
@@ -269,28 +274,31 @@ fn commit(
     tx.commit().map_err(|e| sink_error("commit", &e))
 }
 
-/// Sends rows into a table by one COPY; no rows, no COPY.
-fn copy<'a>(
+/// What writes the rows of each batch.
+fn encoders<'a>(flows: &'a [FlowRows], fields: &[Field]) -> Vec<Rows<'a>> {
+    flows.iter().map(|part| Rows::of_flows(part.batch(), fields)).collect()
+}
+
+/// Sends rows into a table by one COPY, each by the encoder of its batch; no rows, no COPY.
+fn copy(
     tx: &mut Transaction<'_>,
     table: &Table,
-    batches: impl Iterator<Item = (Rows<'a>, &'a [u32])>,
+    encoders: &[Rows<'_>],
+    rows: &[RowOf],
     buffer: &mut Vec<u8>,
 ) -> Result<(), SinkError> {
-    let mut batches = batches.filter(|(_, rows)| !rows.is_empty()).peekable();
-    if batches.peek().is_none() {
+    if rows.is_empty() {
         return Ok(());
     }
     let mut writer = tx.copy_in(&table.copy()).map_err(|e| sink_error(&table.name, &e))?;
     let broken = |error: std::io::Error| copy_error(&table.name, &error);
     buffer.clear();
     buffer.extend_from_slice(HEADER);
-    for (encoder, rows) in batches {
-        for row in rows {
-            encoder.write(*row as usize, buffer);
-            if buffer.len() >= PIECE_BYTES {
-                writer.write_all(buffer).map_err(broken)?;
-                buffer.clear();
-            }
+    for (batch, row) in rows {
+        encoders[*batch as usize].write(*row as usize, buffer);
+        if buffer.len() >= PIECE_BYTES {
+            writer.write_all(buffer).map_err(broken)?;
+            buffer.clear();
         }
     }
     buffer.extend_from_slice(TRAILER);
@@ -339,15 +347,15 @@ impl Sink for PostgresSink {
     }
 
     fn maintain(&mut self) -> Result<(), SinkError> {
-        self.debug_log.write(&mut self.connections[0].client, &self.context)?;
-        let now_ms = (self.context.clock)();
+        let (client, now_ms) = (&mut self.connections[0].client, (self.context.clock)());
+        self.debug_log.write(client, &self.context)?;
+        self.summaries.run(client, &self.config, self.layout, &self.tables.flows, now_ms)?;
         if now_ms < self.next_retain_ms || self.layout == (Layout::Hypertables { policies: true }) {
             return Ok(());
         }
         let mut tables: Vec<Table> = self.tables.rollups.values().cloned().collect();
         tables.push(self.tables.flows.clone());
         tables.extend(self.tables.alerts.clone());
-        let client = &mut self.connections[0].client;
         if schema::retain(client, &self.config, self.layout, &tables, now_ms)? > 0 {
             self.partitions = Partitions::default();
         }

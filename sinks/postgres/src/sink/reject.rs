@@ -3,7 +3,8 @@
 use postgres::Client;
 use sink_api::SinkError;
 
-use super::{FlowRows, copy, session};
+use super::order::{RowOf, as_they_came};
+use super::{FlowRows, Tables, copy, encoders, session};
 use crate::config::Config;
 use crate::encode::Rows;
 use crate::schema::Table;
@@ -12,13 +13,13 @@ use crate::schema::Table;
 const REJECTED_ROWS_MAX: usize = 1000;
 
 /// A row that is refused: number of its batch in the group, row, reason.
-pub(super) type Rejected = (usize, u32, String);
+pub(super) type Rejected = (u32, u32, String);
 
 /// Tries ever smaller parts of the group in transactions that are rolled back. After each refusal it connects anew: a failed
 /// COPY leaves the connection unusable.
-pub(super) fn find(config: &Config, table: &Table, flows: &[FlowRows]) -> Result<Vec<Rejected>, SinkError> {
-    let all: Vec<(usize, u32)> =
-        flows.iter().enumerate().flat_map(|(batch, part)| part.rows.iter().map(move |row| (batch, *row))).collect();
+pub(super) fn find(config: &Config, tables: &Tables, flows: &[FlowRows]) -> Result<Vec<Rejected>, SinkError> {
+    let table = &tables.flows;
+    let (all, encoders) = (as_they_came(flows), encoders(flows, &tables.fields));
     let mut parts = vec![&all[..]];
     let mut client = None;
     let mut rejected = Vec::new();
@@ -27,7 +28,7 @@ pub(super) fn find(config: &Config, table: &Table, flows: &[FlowRows]) -> Result
             Some(client) => client,
             None => session(config)?,
         };
-        match (attempt(connected, table, flows, part), part) {
+        match (attempt(connected, table, &encoders, part), part) {
             (Ok(connected), _) => client = Some(connected),
             (Err(SinkError::Reject(reason)), [(batch, row)]) => rejected.push((*batch, *row, reason)),
             (Err(SinkError::Reject(_)), _) => {
@@ -45,17 +46,10 @@ pub(super) fn find(config: &Config, table: &Table, flows: &[FlowRows]) -> Result
 }
 
 /// Writes the rows and rolls back; gives the connection back when that went well.
-fn attempt(mut client: Client, table: &Table, flows: &[FlowRows], rows: &[(usize, u32)]) -> Result<Client, SinkError> {
-    let fields = crate::columns::flow_fields();
+fn attempt(mut client: Client, table: &Table, encoders: &[Rows<'_>], rows: &[RowOf]) -> Result<Client, SinkError> {
     let failed = |error: postgres::Error| crate::connect::sink_error("rollback", &error);
     let mut tx = client.transaction().map_err(failed)?;
-    let by_batch: Vec<(usize, Vec<u32>)> = rows
-        .chunk_by(|a, b| a.0 == b.0)
-        .map(|chunk| (chunk[0].0, chunk.iter().map(|(_, row)| *row).collect()))
-        .collect();
-    let batches =
-        by_batch.iter().map(|(batch, rows)| (Rows::of_flows(flows[*batch].batch(), &fields), rows.as_slice()));
-    copy(&mut tx, table, batches, &mut Vec::new())?;
+    copy(&mut tx, table, encoders, rows, &mut Vec::new())?;
     tx.rollback().map_err(failed)?;
     Ok(client)
 }

@@ -26,7 +26,7 @@ impl PostgresStore {
         let params: Vec<&(dyn ToSql + Sync)> = statement.params.iter().map(|p| p as &(dyn ToSql + Sync)).collect();
         let mut grouper = Grouper::new(&self.name, question, &plan, GROUPS_MAX);
         let mut total_rows = 0;
-        self.with_transaction(left, |tx| {
+        self.with_transaction(left, statement.by_subscriber, |tx| {
             let failed = |error: postgres::Error| self.failed(&error);
             let mut rows = tx.query_raw(&statement.text, params.iter().copied()).map_err(failed)?;
             let mut first = true;

@@ -26,7 +26,7 @@ impl PostgresStore {
         let statement = sql::flows(&self.config.flows_table(), Field::ALL, &question.filter, question.range);
         let params: Vec<&(dyn ToSql + Sync)> = statement.params.iter().map(|p| p as &(dyn ToSql + Sync)).collect();
         let mut summary = FlowsSummary { rows: 0, expired_before };
-        self.with_transaction(left, |tx| {
+        self.with_transaction(left, statement.by_subscriber, |tx| {
             let failed = |error: postgres::Error| self.failed(&error);
             let portal = tx.bind(&statement.text, &params).map_err(failed)?;
             let mut batch = FlowBatch::default();

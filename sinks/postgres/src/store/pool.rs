@@ -27,14 +27,16 @@ impl Drop for Pool {
 }
 
 impl PostgresStore {
-    /// Runs a question in a read-only transaction that the server ends by itself when its time is over.
+    /// Runs a question in a read-only transaction that the server ends by itself when its time is over. One about a single
+    /// subscriber is kept from reading everything.
     pub(super) fn with_transaction<T>(
         &self,
         left: Duration,
+        by_subscriber: bool,
         run: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut client = self.client()?;
-        let result = self.transaction(&mut client, left, run);
+        let result = self.transaction(&mut client, left, by_subscriber, run);
         if result.is_ok() && !client.is_closed() {
             let mut idle = self.pool.0.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < IDLE_MAX {
@@ -48,14 +50,16 @@ impl PostgresStore {
         &self,
         client: &mut Client,
         left: Duration,
+        by_subscriber: bool,
         run: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let failed = |error: postgres::Error| self.failed(&error);
         let mut tx = client.build_transaction().read_only(true).start().map_err(failed)?;
         let timeout_ms = left.as_millis().clamp(1, i32::MAX as u128);
+        let by_index = if by_subscriber { "; SET LOCAL enable_seqscan = off" } else { "" };
         // Answers are aggregates over much: compiling them costs more than it gives.
         tx.batch_execute(&format!(
-            "SET LOCAL statement_timeout = {timeout_ms}; SET LOCAL timezone = 'UTC'; SET LOCAL jit = off"
+            "SET LOCAL statement_timeout = {timeout_ms}; SET LOCAL timezone = 'UTC'; SET LOCAL jit = off{by_index}"
         ))
         .map_err(failed)?;
         let value = run(&mut tx)?;

@@ -16,6 +16,15 @@ use crate::config::{literal, quote};
 pub struct Statement {
     pub text: String,
     pub params: Vec<String>,
+    /// Whether it names one subscriber and reads flows: the index finds them. The planner, which does not know how rows are
+    /// written and has no statistics of a new partition, would read everything.
+    pub by_subscriber: bool,
+}
+
+/// Whether all that passes is one subscriber's.
+fn names_subscriber(filter: &Filter) -> bool {
+    let names = |filter: &&Filter| matches!(filter, Filter::Test(Test::Uuid { field: Field::SubscriberId, .. }));
+    filter.conjuncts().iter().any(names)
 }
 
 /// Where the columns of a filter stand.
@@ -157,7 +166,8 @@ pub fn flows(table: &str, fields: &[Field], filter: &Filter, range: TimeRange) -
     let condition = Conditions { source: Source::Flows, params: &mut params }.of(filter, false);
     let names: Vec<_> = fields.iter().map(|field| quote(field.name())).collect();
     let range = in_range(Source::Flows, range);
-    Statement { text: format!("SELECT {} FROM {table} WHERE {range} AND {condition}", names.join(", ")), params }
+    let text = format!("SELECT {} FROM {table} WHERE {range} AND {condition}", names.join(", "));
+    Statement { text, params, by_subscriber: names_subscriber(filter) }
 }
 
 /// Number of leading columns of [`sums`] before interval, keys and sums: rows before the limit, five sums of what
@@ -201,7 +211,7 @@ pub fn sums(table: &str, question: &Question, plan: &Plan, groups_max: usize) ->
         names = groups.names.join(", "),
         order = order(question, groups_max),
     );
-    Statement { text, params }
+    Statement { text, params, by_subscriber: plan.rollup.is_none() && names_subscriber(&question.filter) }
 }
 
 struct Groups {
