@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use hashbrown::HashMap;
 
 use crate::flow::{Text, Uuid};
+use crate::prefetch::prefetch;
 
 /// Names that one pool holds at most: stops a source that makes up names from filling the memory (at 16 bytes a UUID and about
 /// 64 bytes a text with its index, 256 MiB).
@@ -80,6 +81,15 @@ impl<T: Clone + Eq + Hash> Pool<T> {
         }
         let (chunk, slot) = place(number);
         self.chunks[chunk].get()?[slot].get()
+    }
+
+    /// Has the value of a number fetched into the cache.
+    #[inline]
+    pub fn prefetch(&self, number: u32) {
+        if (1..=NAMES_MAX).contains(&number) {
+            let (chunk, slot) = place(number);
+            self.chunks[chunk].get().and_then(|slots| slots.get(slot)).inspect(|slot| prefetch(*slot));
+        }
     }
 
     /// How many numbers were given: the largest number.

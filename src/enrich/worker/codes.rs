@@ -1,5 +1,7 @@
+use super::ROWS_AHEAD;
 use crate::enrich::names::Pool;
 use crate::flow::column::{Dict, DictValue};
+use crate::prefetch::prefetch;
 
 /// Turns numbers of names into the codes of one batch's dictionary, without hashing and, once warm, without allocation:
 /// one slot a number says in which round (batch) it got which code.
@@ -21,6 +23,26 @@ impl Codes {
         column.clear();
         self.begin_round();
         for number in numbers {
+            let code = if number == 0 { 0 } else { self.code(column, pool, number) };
+            column.push_code(code);
+        }
+    }
+
+    /// As [`Codes::fill`], for names that are so many that their slots and values lie outside the cache.
+    pub fn fill_many<T: DictValue>(
+        &mut self,
+        column: &mut Dict<T>,
+        pool: &Pool<T>,
+        numbers: impl Iterator<Item = u32> + Clone,
+    ) {
+        column.clear();
+        self.begin_round();
+        let mut ahead = numbers.clone().skip(ROWS_AHEAD);
+        for number in numbers {
+            if let Some(ahead) = ahead.next() {
+                self.slots.get(ahead as usize).inspect(|slot| prefetch(*slot));
+                pool.prefetch(ahead);
+            }
             let code = if number == 0 { 0 } else { self.code(column, pool, number) };
             column.push_code(code);
         }

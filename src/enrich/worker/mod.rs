@@ -237,7 +237,7 @@ impl Enricher {
         let (codes, who, names) = (&mut self.codes, &self.who, table.names());
         codes.nas.fill(&mut batch.nas_id, &names.texts, who.iter().map(|who| who.nas));
         codes.site.fill(&mut batch.site, &names.texts, who.iter().map(|who| who.site));
-        codes.subscriber.fill(&mut batch.subscriber_id, &names.uuids, who.iter().map(|who| who.subscriber));
+        codes.subscriber.fill_many(&mut batch.subscriber_id, &names.uuids, who.iter().map(|who| who.subscriber));
         codes.reseller.fill(&mut batch.reseller_id, &names.uuids, who.iter().map(|who| who.reseller));
         self.destinations.retain(|(_, who)| who.is_known());
         let (internal, destinations) = (&mut batch.internal, &self.destinations);
