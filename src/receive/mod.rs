@@ -16,6 +16,7 @@ mod receiver;
 mod sequence;
 mod slab;
 mod socket;
+mod stream;
 mod sys;
 mod untold;
 

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{Kind, Value};
+use crate::value::{Kind, Value};
 use crate::{Addr, Text, Uuid};
 
 /// Name of the table or measurement.

@@ -16,10 +16,11 @@ mod secret;
 pub mod sink;
 pub mod store;
 mod terms;
+pub mod value;
 
 pub use addr::Addr;
 pub use alert::{AlertEvent, AlertRow};
-pub use batch::{CutSpan, Field, FlowBatch, InternalDestinations, Kind, Value};
+pub use batch::{CutSpan, Field, FlowBatch, InternalDestinations};
 pub use column::{Text, Uuid};
 pub use filter::Filter;
 pub use rollup::{Key, Measures, Record, RollupDef, RollupRows, RollupSums};
@@ -27,3 +28,4 @@ pub use secret::Secret;
 pub use sink::{Clock, Entry, LogId, Sink, SinkConfig, SinkContext, SinkError};
 pub use store::FlowStore;
 pub use terms::{Direction, SourceRun, StreamProgress, country, time};
+pub use value::{Kind, Value};

@@ -1,8 +1,8 @@
 //! The table of alerts: few rows, made by hand like all others.
 
 use sink_api::alert::{ALERTS, AlertRow};
-use sink_api::batch::Value;
 use sink_api::rollup::Keep;
+use sink_api::value::Value;
 use sink_api::{Kind, LogId};
 
 use crate::columns::{ColumnDef, Sql};

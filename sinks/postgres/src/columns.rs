@@ -1,7 +1,7 @@
 //! Columns of the tables: names, SQL types, and what each type's binary form means.
 
-use sink_api::batch::Value;
 use sink_api::rollup::{Key, Role, RollupDef};
+use sink_api::value::Value;
 use sink_api::{Addr, Direction, Field, Kind, Uuid, country};
 
 /// SQL type of a column.

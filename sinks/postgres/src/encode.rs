@@ -4,9 +4,10 @@
 //! big-endian. What is the same in every row of a batch (columns that are all null) is copied as one piece; dictionary
 //! values are encoded once a batch.
 
-use sink_api::batch::{ColumnRef, Value};
+use sink_api::batch::ColumnRef;
 use sink_api::column::{Column, Dict, DictValue, IpColumn};
 use sink_api::rollup::{KeyColumn, Role, RollupRows};
+use sink_api::value::Value;
 use sink_api::{Addr, Direction, Field, FlowBatch, Key, country};
 
 use crate::columns::{self, FAMILY_V4, FAMILY_V6, Sql};

@@ -6,8 +6,8 @@ mod server;
 
 use delivery::Log;
 use server::Server;
-use sink_api::batch::Value;
 use sink_api::conformance::{DataSet, Options, run};
+use sink_api::value::Value;
 use sink_api::{AlertRow, Entry, LogId, SinkConfig, Uuid};
 
 /// A row as text, each column by its name.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::{Options, rollups};
-use crate::batch::{ColumnMut, Field, Kind};
+use crate::batch::{ColumnMut, Field};
 use crate::column::Text;
 use crate::rollup::{Record, RollupDef};
 use crate::sink::Entry;
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
+use crate::value::Kind;
 use crate::{Addr, AlertEvent, AlertRow, Direction, FlowBatch, Uuid};
 
 /// The first flow's day: 2026-01-05, 00:00 UTC, a multiple of 5 days since the epoch.

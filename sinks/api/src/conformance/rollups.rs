@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::batch::{Field, Value};
+use crate::batch::Field;
 use crate::filter::Side;
 use crate::rollup::{Key, Measures, Role, RollupDef, RollupRows, RollupSums, Shape};
+use crate::value::Value;
 use crate::{Direction, FlowBatch};
 
 /// Sums by bucket and key.

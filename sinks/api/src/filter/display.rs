@@ -3,8 +3,9 @@
 use std::fmt::{self, Display};
 
 use super::{Compare, Filter, Side, Test, lex, words};
-use crate::batch::{Field, Value};
+use crate::batch::Field;
 use crate::country;
+use crate::value::Value;
 
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,8 +2,9 @@
 
 use super::words::{self, Subject};
 use super::{Compare, Filter, Side, Test};
-use crate::batch::{Field, Kind};
+use crate::batch::Field;
 use crate::column::Uuid;
+use crate::value::Kind;
 use crate::{Addr, Direction, country};
 
 pub(super) use super::Compare as Op;

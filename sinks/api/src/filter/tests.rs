@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::batch::Kind;
 use crate::column::Dict;
 use crate::country;
 use crate::rollup::{Measures, Role};
+use crate::value::Kind;
 use crate::{FlowBatch, Key, RollupDef, RollupRows};
 
 /// Three flows: IPv4 TCP, IPv6 UDP, and one with every nullable column null.

@@ -1,7 +1,8 @@
 //! Names in filter texts: what each keyword means, IP protocols, TCP flags.
 
 use super::Side;
-use crate::batch::{Field, Kind};
+use crate::batch::Field;
+use crate::value::Kind;
 
 /// What a keyword begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

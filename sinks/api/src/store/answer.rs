@@ -1,6 +1,6 @@
 use super::TimeRange;
-use crate::batch::Value;
 use crate::rollup::Measures;
+use crate::value::Value;
 
 /// Which data answered.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use crate::Addr;
-use crate::batch::{ColumnRef, Kind, Value};
+use crate::batch::ColumnRef;
 use crate::column::{Column, Dict, DictValue};
+use crate::value::{Kind, Value};
 
 const TABLE: u64 = 1 << 63;
 

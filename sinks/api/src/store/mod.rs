@@ -7,6 +7,7 @@ mod groups;
 pub mod memory;
 pub mod plan;
 mod question;
+mod read;
 #[cfg(test)]
 mod tests;
 

@@ -3,11 +3,12 @@ use std::time::{Duration, Instant};
 use super::group::Grouper;
 use super::plan::{InternalIn, Plan, plan};
 use super::*;
-use crate::batch::{Field, Value};
+use crate::batch::Field;
 use crate::column::Text;
 use crate::filter::Filter;
 use crate::rollup::{Key, KeyColumn, Measures, Role, RollupDef, RollupRows};
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
+use crate::value::Value;
 use crate::{Direction, Uuid};
 
 fn key(name: &str) -> Key {

@@ -2,7 +2,7 @@
 
 use sink_api::LogId;
 use sink_api::alert::{ALERTS, AlertColumn, AlertRow};
-use sink_api::batch::Value;
+use sink_api::value::Value;
 
 use super::text::{address, escaped, quoted, signed, whole};
 use crate::schema::{COLLECTOR, tag_text};

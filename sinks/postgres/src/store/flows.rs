@@ -2,9 +2,10 @@
 
 use postgres::Row;
 use postgres::types::ToSql;
-use sink_api::batch::{ColumnMut, Value};
+use sink_api::batch::ColumnMut;
 use sink_api::rollup::{Keep, Key};
 use sink_api::store::{FlowsQuestion, FlowsSummary, StoreError};
+use sink_api::value::Value;
 use sink_api::{Field, FlowBatch};
 
 use super::PostgresStore;

@@ -6,9 +6,9 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::flow::batch::Value;
 use crate::flow::store::{Answer, OrderBy, TimeRange};
 use crate::flow::time::rfc3339;
+use crate::flow::value::Value;
 use crate::flow::{Direction, Field, Key};
 
 use super::super::error::ApiError;

@@ -5,10 +5,10 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 use utoipa::ToSchema;
 
-use crate::flow::batch::Value;
 use crate::flow::rollup::Role;
 use crate::flow::store::{AnswerRow, OrderBy};
 use crate::flow::time::rfc3339;
+use crate::flow::value::Value;
 use crate::flow::{Key, Measures};
 
 use super::super::error::ApiError;

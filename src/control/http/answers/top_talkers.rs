@@ -4,8 +4,8 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::flow::batch::Value;
 use crate::flow::store::OrderBy;
+use crate::flow::value::Value;
 use crate::flow::{Field, Key};
 
 use super::super::error::ApiError;

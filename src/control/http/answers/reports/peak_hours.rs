@@ -4,9 +4,9 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::flow::batch::Value;
 use crate::flow::store::{OrderBy, TimeRange};
 use crate::flow::time::{DAY_MS, HOUR_MS};
+use crate::flow::value::Value;
 use crate::flow::{Direction, Field, Key};
 
 use super::super::super::error::ApiError;

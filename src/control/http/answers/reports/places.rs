@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::flow::batch::Value;
 use crate::flow::store::{AnswerRow, TimeRange};
 use crate::flow::time::{DAY_MS, HOUR_MS};
+use crate::flow::value::Value;
 use crate::flow::{Direction, Text, Uuid};
 
 use super::calendar::hour_of_day;
