@@ -4,5 +4,4 @@ pub mod alerts;
 pub mod config;
 pub mod http;
 pub mod leases;
-mod nearest;
 pub mod state;

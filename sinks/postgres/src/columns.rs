@@ -2,7 +2,7 @@
 
 use sink_api::rollup::{Key, Role, RollupDef};
 use sink_api::value::Value;
-use sink_api::{Addr, Direction, Field, Kind, Uuid, country};
+use sink_api::{Addr, Direction, Field, Kind, Uuid, country, nearest};
 
 /// SQL type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +49,9 @@ pub struct ColumnDef {
     pub not_null: bool,
 }
 
-/// The first columns of `flows`, in the order that its readers know; the other columns of the record follow.
-const FIRST: &[Field] = &[
+/// The first columns of `flows`, in the order that its readers know; the other columns of the record follow. As a setting they
+/// are `core`.
+pub const FIRST: &[Field] = &[
     Field::Time,
     Field::SrcIp,
     Field::DstIp,
@@ -70,10 +71,46 @@ pub fn flow_fields() -> Vec<Field> {
     FIRST.iter().chain(others).copied().collect()
 }
 
-/// Columns of `flows`.
-pub fn flow_columns() -> Vec<ColumnDef> {
-    let column = |field: Field| ColumnDef { name: field.name(), sql: field_sql(field), not_null: never_null(field) };
-    flow_fields().into_iter().map(column).collect()
+/// Columns of `flows` for these fields.
+pub fn flow_columns(fields: &[Field]) -> Vec<ColumnDef> {
+    let column = |field: &Field| ColumnDef { name: field.name(), sql: field_sql(*field), not_null: never_null(*field) };
+    fields.iter().map(column).collect()
+}
+
+/// Reads which columns are stored: `all`, `core`, or a list of names, in which `time` need not stand.
+///
+/// # Errors
+/// Every name that is none, with the nearest one that is.
+pub fn chosen(value: &toml::Value) -> Result<Vec<Field>, String> {
+    let allowed = || format!("\"all\", \"core\" or a list of columns: {}", names(&flow_fields()));
+    let list = match value {
+        toml::Value::String(text) if text == "all" => return Ok(flow_fields()),
+        toml::Value::String(text) if text == "core" => return Ok(FIRST.to_vec()),
+        toml::Value::Array(list) if !list.is_empty() => list,
+        _ => return Err(allowed()),
+    };
+    let mut fields = vec![Field::Time];
+    let mut unknown = Vec::new();
+    for item in list {
+        let name = item.as_str().unwrap_or_default();
+        match Field::ALL.iter().find(|field| field.name() == name) {
+            Some(field) => fields.push(*field),
+            None => {
+                let near = nearest(name, Field::ALL.iter().map(|field| field.name()));
+                let near = near.map_or(String::new(), |near| format!(", the nearest one is {near:?}"));
+                unknown.push(format!("no column is named {item}{near}"));
+            }
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(flow_fields().into_iter().filter(|field| fields.contains(field)).collect());
+    }
+    Err(format!("{}; allowed is {}", unknown.join("; "), allowed()))
+}
+
+/// Names of columns, as a list.
+pub fn names(fields: &[Field]) -> String {
+    fields.iter().map(|field| field.name()).collect::<Vec<_>>().join(", ")
 }
 
 fn never_null(field: Field) -> bool {
@@ -208,5 +245,34 @@ fn addr(bytes: &[u8]) -> Option<Addr> {
         [FAMILY_V4, _, _, 4, addr @ ..] => Some(Addr::v4(u32::from_be_bytes(addr.try_into().ok()?))),
         [FAMILY_V6, _, _, 16, addr @ ..] => Some(Addr(u128::from_be_bytes(addr.try_into().ok()?))),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<Field>, String> {
+        let table: toml::Table = text.parse().unwrap();
+        chosen(&table["columns"])
+    }
+
+    #[test]
+    fn columns_are_chosen_by_word_or_name_and_stand_in_the_tables_order() {
+        assert_eq!(read("columns = 'all'").unwrap().len(), Field::ALL.len());
+        assert_eq!(names(&read("columns = 'core'").unwrap()), names(FIRST));
+        let fields = read("columns = ['site', 'bytes', 'dst_ip']").unwrap();
+        assert_eq!(fields, [Field::Time, Field::DstIp, Field::Bytes, Field::Site]);
+    }
+
+    #[test]
+    fn every_unknown_column_is_named_with_the_nearest() {
+        let text = read("columns = ['src_prt', 'bytes', 'site_name', 7]").unwrap_err();
+        assert!(text.contains("no column is named \"src_prt\", the nearest one is \"src_port\"; "), "{text}");
+        assert!(text.contains("no column is named \"site_name\"") && text.contains("named 7; allowed is"), "{text}");
+        assert!(text.contains("rtt_ms"), "says what is allowed: {text}");
+        for wrong in ["columns = 'few'", "columns = []", "columns = true"] {
+            assert!(read(wrong).unwrap_err().starts_with("\"all\", \"core\" or a list"), "{wrong}");
+        }
     }
 }

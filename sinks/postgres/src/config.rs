@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sink_api::sink::{KeyError, ParsedSink, Retention};
-use sink_api::{FlowStore, Secret, Sink, SinkConfig, SinkContext, SinkError};
+use sink_api::{Field, FlowStore, Secret, Sink, SinkConfig, SinkContext, SinkError};
 
+use crate::columns;
 use crate::sink::PostgresSink;
 use crate::store::PostgresStore;
 
@@ -21,6 +22,7 @@ pub const KEYS: &[&str] = &[
     "password_file",
     "schema",
     "table",
+    "columns",
     "sslmode",
     "sslrootcert",
     "retention_detail_days",
@@ -71,6 +73,8 @@ pub struct Config {
     pub schema: String,
     /// Name of the table of flows; rollups are `<table>_<rollup>`.
     pub table: String,
+    /// Columns of the table of flows that are written, in its order; always with the time.
+    pub columns: Vec<Field>,
     /// How the connection is protected.
     pub sslmode: SslMode,
     /// Certificates of authorities (PEM); without it those that Mozilla trusts.
@@ -101,6 +105,7 @@ impl Config {
             password_file: None,
             schema: "public".to_owned(),
             table: "flows".to_owned(),
+            columns: columns::flow_fields(),
             sslmode: SslMode::Prefer,
             sslrootcert: None,
             retention: Retention::default(),
@@ -202,6 +207,7 @@ fn set(config: &mut Config, key: &str, value: &toml::Value, base: &Path) -> Resu
         "password_file" => config.password_file = Some(base.join(text()?)),
         "schema" => config.schema = name()?,
         "table" => config.table = name()?,
+        "columns" => config.columns = columns::chosen(value)?,
         "sslmode" => {
             let mode = SslMode::NAMES.iter().find(|(name, _)| value.as_str() == Some(name));
             config.sslmode = mode.ok_or("disable, prefer, require, verify-ca or verify-full")?.1;

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::ValueDeserializer;
 
-use super::super::nearest::nearest;
 use super::document::{Document, Origin, Path};
+use crate::flow::nearest;
 
 /// Problems reported at most; a file with more is not a configuration.
 const PROBLEMS_MAX: usize = 100;

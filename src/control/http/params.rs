@@ -10,10 +10,10 @@ use crate::flow::filter::{Filter, Side, Test};
 use crate::flow::store::TimeRange;
 use crate::flow::{Field, Key, Uuid, country};
 
-use super::super::nearest::nearest;
 use super::answers::reports;
 use super::error::ApiError;
 use super::times::{self, Period};
+use crate::flow::nearest;
 
 /// Longest value of a parameter, bytes: bounds the work of parsing filters.
 const VALUE_BYTES_MAX: usize = 4096;

@@ -18,7 +18,6 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::flow::sink::KeyError;
 
-use super::super::nearest::nearest;
 use super::answers::metrics;
 use super::endpoint::Endpoint;
 use super::error::ApiError;
@@ -26,6 +25,7 @@ use super::listener::{Listener, Peer};
 use super::rate::Caller;
 use super::route::{Method, Route};
 use super::table::ROUTES;
+use crate::flow::nearest;
 
 /// Nothing of the page may come from elsewhere, run, or stand in another site's frame.
 const CONTENT_SECURITY_POLICY: &str =

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::columns::{answered_from_detail, has_columns, without_latency};
 use super::data::{DataSet, START_MS, WHOLE_DAYS};
 use super::{Failures, Options, Report, described};
 use crate::batch::Field;
@@ -11,10 +12,10 @@ use crate::sink::{SinkConfig, SinkContext};
 use crate::store::memory::MemoryStore;
 use crate::store::{Answer, FlowStore, FlowsQuestion, OrderBy, Question, StoreError, Tier, TierChoice, TimeRange};
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
-use crate::{FlowBatch, RollupDef};
+use crate::{FlowBatch, RollupDef, Value};
 
 /// Time that one question gets.
-const DEADLINE: Duration = Duration::from_secs(120);
+pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Failures after which the rest of the questions is not asked.
 const FAILURES_MAX: usize = 20;
@@ -84,7 +85,7 @@ pub(super) fn compare(
     context: &SinkContext,
     reference: &MemoryStore,
     set: &DataSet,
-    options: &Options,
+    (options, columns): (&Options, &[Field]),
     report: &mut Report,
 ) -> Failures {
     let store = match config.store(context) {
@@ -97,15 +98,17 @@ pub(super) fn compare(
         if failures.len() >= FAILURES_MAX {
             break;
         }
-        if options.detail || answered_by_rollup(reference, &question) {
+        if answered_by_rollup(reference, &question) || options.detail && has_columns(&question, columns) {
             report.questions += 1;
-            failures.extend(compare_one(&*store, reference, &question));
+            failures.extend(compare_one(&*store, reference, &question, columns));
+        } else if options.detail {
+            failures.extend(answered_from_detail(&*store, &question));
         }
     }
     failures.extend(deadline_passed(&*store, set));
     if options.detail {
-        failures.extend(flows(&*store, reference, set, report));
-        failures.extend(sums_equal_detail(&*store, context, set, report));
+        failures.extend(flows(&*store, reference, set, columns, report));
+        failures.extend(sums_equal_detail(&*store, context, set, columns, report));
     }
     failures
 }
@@ -179,10 +182,18 @@ fn answered_by_rollup(reference: &MemoryStore, question: &Question) -> bool {
     matches!(reference.ask(question), Ok(Answer { tier: Tier::Rollup(_), .. }))
 }
 
-fn compare_one(store: &dyn FlowStore, reference: &MemoryStore, question: &Question) -> Option<String> {
+fn compare_one(
+    store: &dyn FlowStore,
+    reference: &MemoryStore,
+    question: &Question,
+    columns: &[Field],
+) -> Option<String> {
     let deadline = Instant::now() + DEADLINE;
     let question = &Question { deadline, ..question.clone() };
     let difference = match (store.ask(question), reference.ask(question)) {
+        (Ok(got), Ok(want)) if want.tier == Tier::Detail && !columns.contains(&Field::RttMs) => {
+            difference(&got, &without_latency(want))?
+        }
         (Ok(got), Ok(want)) => difference(&got, &want)?,
         (Err(StoreError::Unsupported { .. }), Err(StoreError::Unsupported { .. })) => return None,
         (got, want) => {
@@ -208,7 +219,7 @@ fn difference(got: &Answer, want: &Answer) -> Option<String> {
     Some(format!("row {row}: {:?} instead of {:?}", got.rows.get(row), want.rows.get(row)))
 }
 
-fn shown(q: &Question) -> String {
+pub(super) fn shown(q: &Question) -> String {
     let by: Vec<_> = q.by.iter().map(|key| key.name()).collect();
     let from = (q.range.from - START_MS, q.range.to - START_MS);
     format!(
@@ -225,13 +236,27 @@ fn deadline_passed(store: &dyn FlowStore, set: &DataSet) -> Option<String> {
     }
 }
 
-/// Flow records one by one, with every column.
-fn flows(store: &dyn FlowStore, reference: &MemoryStore, set: &DataSet, report: &mut Report) -> Failures {
+/// Flow records one by one, with every column that is stored.
+fn flows(
+    store: &dyn FlowStore,
+    reference: &MemoryStore,
+    set: &DataSet,
+    columns: &[Field],
+    report: &mut Report,
+) -> Failures {
     let mut failures = Failures::new();
     for (n, filter) in FILTERS.iter().enumerate().filter(|(n, _)| n % 3 == 0) {
         report.questions += 1;
         let range = ranges(set)[n % 4];
-        let (got, want) = (records(store, filter, range), records(reference, filter, range));
+        let Question { filter: parsed, deadline, .. } = question(&[], filter, range);
+        if !parsed.fields().iter().all(|field| columns.contains(field)) {
+            let refused = store.flows(&FlowsQuestion { range, filter: parsed, deadline }, &mut |_, _| true);
+            if !matches!(refused, Err(StoreError::Unsupported { .. })) {
+                failures.push(format!("flows {filter} without its columns: {refused:?}"));
+            }
+            continue;
+        }
+        let (got, want) = (records(store, filter, range, Field::ALL), records(reference, filter, range, columns));
         let first = (0..got.len().max(want.len())).find(|row| got.get(*row) != want.get(*row));
         if let Some(row) = first {
             let counts = (got.len(), want.len());
@@ -242,13 +267,16 @@ fn flows(store: &dyn FlowStore, reference: &MemoryStore, set: &DataSet, report: 
     failures
 }
 
-/// Every column of every flow as text, sorted.
-fn records(store: &dyn FlowStore, filter: &str, range: TimeRange) -> Vec<String> {
+/// Every column of every flow as text, sorted; those that are not among `columns` as null.
+fn records(store: &dyn FlowStore, filter: &str, range: TimeRange, columns: &[Field]) -> Vec<String> {
     let Question { filter, deadline, .. } = question(&[], filter, range);
     let mut records = Vec::new();
     let visit = &mut |batch: &FlowBatch, rows: &[u32]| {
         for row in rows {
-            let value = |field: &Field| format!("{:?}", batch.value(*field, *row as usize));
+            let value = |field: &Field| match columns.contains(field) {
+                true => format!("{:?}", batch.value(*field, *row as usize)),
+                false => format!("{:?}", Value::Null),
+            };
             records.push(Field::ALL.iter().map(value).collect::<Vec<_>>().join("|"));
         }
         true
@@ -276,7 +304,13 @@ fn stops(store: &dyn FlowStore, set: &DataSet) -> Option<String> {
 }
 
 /// On ranges of whole flows, the rows of a rollup equal those of detail.
-fn sums_equal_detail(store: &dyn FlowStore, context: &SinkContext, set: &DataSet, report: &mut Report) -> Failures {
+fn sums_equal_detail(
+    store: &dyn FlowStore,
+    context: &SinkContext,
+    set: &DataSet,
+    columns: &[Field],
+    report: &mut Report,
+) -> Failures {
     let mut failures = Failures::new();
     let day = |days: i64| START_MS + days.min(set.days) * DAY_MS;
     let ranges =
@@ -284,9 +318,14 @@ fn sums_equal_detail(store: &dyn FlowStore, context: &SinkContext, set: &DataSet
     for def in context.rollups.iter() {
         for range in ranges {
             for (by, filter) in keys_of(def) {
+                let asked = |tier| Question { by: by.clone(), tier, ..question(&[], filter, range) };
+                // Their sums of latency differ where flows have none.
+                if !has_columns(&asked(TierChoice::Detail), columns) || !columns.contains(&Field::RttMs) {
+                    continue;
+                }
                 report.questions += 1;
                 let ask = |tier| {
-                    let q = Question { by: by.clone(), tier, ..question(&[], filter, range) };
+                    let q = asked(tier);
                     store.ask(&q).map(|a| (a.rows, a.matched)).map_err(|e| e.to_string())
                 };
                 let (rollup, detail) = (ask(TierChoice::Rollup(def.name.to_string())), ask(TierChoice::Detail));

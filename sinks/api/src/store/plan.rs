@@ -54,7 +54,17 @@ pub struct Plan {
 impl Plan {
     /// Columns of the flow record that detail must read.
     pub fn detail_fields(question: &Question) -> Vec<Field> {
-        let mut fields = vec![Field::Time, Field::Bytes, Field::Packets, Field::RttMs];
+        let mut fields = Self::needed_fields(question);
+        fields.push(Field::RttMs);
+        fields.sort_unstable();
+        fields.dedup();
+        fields
+    }
+
+    /// Columns without which detail cannot answer. Without `rtt_ms` it can, unless it is asked for by name: there is no
+    /// latency then.
+    pub fn needed_fields(question: &Question) -> Vec<Field> {
+        let mut fields = vec![Field::Time, Field::Bytes, Field::Packets];
         fields.extend(question.filter.fields());
         for key in &question.by {
             match key {
@@ -98,6 +108,13 @@ pub fn plan(store: &str, question: &Question, rollups: &[RollupDef]) -> Result<P
         TierChoice::Coarsest => coarsest(question, rollups)
             .map_err(|reason| unsupported(reason, "add a rollup per subscriber with these keys")),
     }
+}
+
+/// The finest rollup that can answer, for a store whose detail cannot: it answers whole buckets, whatever the range.
+pub fn finest(question: &Question, rollups: &[RollupDef]) -> Option<Plan> {
+    let mut defs: Vec<&RollupDef> = rollups.iter().collect();
+    defs.sort_by_key(|def| (def.bucket_ms, def.by.len()));
+    defs.into_iter().find_map(|def| fit(question, def).ok())
 }
 
 fn coarsest(question: &Question, rollups: &[RollupDef]) -> Result<Plan, String> {

@@ -5,6 +5,7 @@
 //! columns that it would be made with; more columns, if they may be null, are left alone.
 
 mod indexes;
+mod narrow;
 mod partitions;
 mod timescale;
 
@@ -20,7 +21,8 @@ use crate::connect::sink_error;
 pub use indexes::summarise;
 pub use partitions::{Partitions, width_ms};
 
-/// The schema's version; grows when what stands here changes incompatibly.
+/// The schema's version; grows when what stands here changes so that an older collector could not go on with it. Indexes and
+/// columns that are added do not.
 const VERSION: i32 = 1;
 
 /// Key of the advisory lock under which tables and partitions are made, the same for every collector.
@@ -46,7 +48,7 @@ pub struct Table {
 impl Table {
     /// The table of flows.
     pub fn flows(config: &Config) -> Self {
-        let (columns, quoted) = (flow_columns(), config.flows_table());
+        let (columns, quoted) = (flow_columns(&config.columns), config.flows_table());
         let table = Self {
             name: config.table.clone(),
             quoted,
@@ -114,14 +116,18 @@ pub fn prepare(client: &mut Client, config: &Config, rollups: &[RollupDef]) -> R
     let extension = config.timescale && timescale::enable(client)?;
     let mut tx = client.transaction().map_err(failed)?;
     lock(&mut tx)?;
-    own_tables(&mut tx, config)?;
+    let ours = own_tables(&mut tx, config)?;
+    if ours {
+        narrow::widen(&mut tx, config)?;
+    }
     let layout = if extension { timescale::layout(&mut tx)? } else { Layout::Native };
     for table in tables(config, rollups) {
         make(&mut tx, config, &table, layout)?;
     }
     let alerts = alerts_table(&mut tx, config, layout)?;
     time_bucket(&mut tx)?;
-    tx.batch_execute(&include_str!("views.sql").replace("{flows}", &config.flows_table())).map_err(failed)?;
+    let flows = narrow::with_nulls(&mut tx, config)?;
+    tx.batch_execute(&include_str!("views.sql").replace("{flows}", &flows)).map_err(failed)?;
     tx.commit().map_err(failed)?;
     if let Layout::Hypertables { policies: true } = layout {
         for table in tables(config, rollups).iter().chain(&alerts) {
@@ -160,7 +166,8 @@ pub fn lock(tx: &mut Transaction<'_>) -> Result<(), SinkError> {
     tx.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_KEY]).map(drop).map_err(failed)
 }
 
-fn own_tables(tx: &mut Transaction<'_>, config: &Config) -> Result<(), SinkError> {
+/// Makes what the sink itself remembers; gives whether tables were made here before.
+fn own_tables(tx: &mut Transaction<'_>, config: &Config) -> Result<bool, SinkError> {
     tx.batch_execute(include_str!("own.sql")).map_err(failed)?;
     tx.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS {}", quote(&config.schema))).map_err(failed)?;
     let target = config.target();
@@ -170,10 +177,10 @@ fn own_tables(tx: &mut Transaction<'_>, config: &Config) -> Result<(), SinkError
         Some(version) if version > VERSION => Err(SinkError::Fatal(format!(
             "the tables of {target} have schema version {version}, made by a newer collector; this one knows {VERSION}"
         ))),
-        Some(_) => Ok(()),
+        Some(_) => Ok(true),
         None => {
             let insert = "INSERT INTO netflow.schema_version (target, version) VALUES ($1, $2)";
-            tx.execute(insert, &[&target, &VERSION]).map(drop).map_err(failed)
+            tx.execute(insert, &[&target, &VERSION]).map(|_| false).map_err(failed)
         }
     }
 }

@@ -17,7 +17,6 @@ use sink_api::time::DAY_MS;
 use sink_api::{Field, LogId, Sink, SinkContext, SinkError, Uuid};
 
 use crate::alerts;
-use crate::columns::flow_fields;
 use crate::config::Config;
 use crate::connect::{chain, connect, sink_error};
 use crate::debug_log::DebugLog;
@@ -161,7 +160,7 @@ impl PostgresSink {
         let Prepared { layout, alerts } = schema::prepare(&mut first.client, config, &context.rollups)?;
         let debug_log = DebugLog::open(&mut first.client, config.debug_log_rows, context)?;
         let rollups = context.rollups.iter().map(|def| (def.name.to_string(), Table::rollup(config, def)));
-        let (flows, fields, rollups) = (Table::flows(config), flow_fields(), rollups.collect());
+        let (flows, fields, rollups) = (Table::flows(config), config.columns.clone(), rollups.collect());
         let tables = Tables { flows, fields, rollups, alerts, log_id: context.log_id };
         let mut connections = vec![first];
         for _ in 1..config.connections {
@@ -259,7 +258,9 @@ fn commit(
     let mut tx = connection.client.transaction().map_err(|e| sink_error("begin", &e))?;
     place.hold(&mut tx)?;
     let flows = encoders(&pulled.flows, &tables.fields);
-    copy(&mut tx, &tables.flows, &flows, &order::by_subscriber(&pulled.flows), buffer)?;
+    let by_subscriber = tables.flows.by_subscriber;
+    let rows = if by_subscriber { order::by_subscriber(&pulled.flows) } else { order::as_they_came(&pulled.flows) };
+    copy(&mut tx, &tables.flows, &flows, &rows, buffer)?;
     for (name, table) in &tables.rollups {
         let has_cut = table.has("cut_bytes");
         let of_table = || pulled.sums.iter().filter(|sums| *sums.rollup().rollup == **name);

@@ -6,7 +6,7 @@ use postgres::types::ToSql;
 use sink_api::Value;
 use sink_api::rollup::{Keep, Measures};
 use sink_api::store::group::{GROUPS_MAX, Grouper};
-use sink_api::store::plan::{Plan, plan};
+use sink_api::store::plan::Plan;
 use sink_api::store::{Answer, Question, StoreError};
 
 use super::PostgresStore;
@@ -17,12 +17,12 @@ use crate::columns::{decode, from_pg_micros, integer};
 impl PostgresStore {
     pub(super) fn sums(&self, question: &Question) -> Result<Answer, StoreError> {
         let left = self.left(question.deadline)?;
-        let plan = plan(&self.name, question, &self.rollups)?;
+        let plan = self.plan(question)?;
         let (table, keep) = match &plan.rollup {
             Some(def) => (self.config.quoted(&self.config.rollup_name(&def.name)), def.keep),
             None => (self.config.flows_table(), Keep::Detail),
         };
-        let statement = sql::sums(&table, question, &plan, GROUPS_MAX);
+        let statement = sql::sums(&table, &self.config.columns, question, &plan, GROUPS_MAX);
         let params: Vec<&(dyn ToSql + Sync)> = statement.params.iter().map(|p| p as &(dyn ToSql + Sync)).collect();
         let mut grouper = Grouper::new(&self.name, question, &plan, GROUPS_MAX);
         let mut total_rows = 0;

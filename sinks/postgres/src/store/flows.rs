@@ -24,7 +24,8 @@ impl PostgresStore {
     ) -> Result<FlowsSummary, StoreError> {
         let left = self.left(question.deadline)?;
         let expired_before = self.expired_before(question.range.from, Keep::Detail);
-        let statement = sql::flows(&self.config.flows_table(), Field::ALL, &question.filter, question.range);
+        self.has_columns(question.filter.fields())?;
+        let statement = sql::flows(&self.config.flows_table(), &self.config.columns, &question.filter, question.range);
         let params: Vec<&(dyn ToSql + Sync)> = statement.params.iter().map(|p| p as &(dyn ToSql + Sync)).collect();
         let mut summary = FlowsSummary { rows: 0, expired_before };
         self.with_transaction(left, statement.by_subscriber, |tx| {

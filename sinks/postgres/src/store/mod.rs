@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use sink_api::rollup::Keep;
 use sink_api::sink::Clock;
-use sink_api::store::{Answer, FlowStore, FlowsQuestion, FlowsSummary, Question, StoreError};
-use sink_api::{FlowBatch, RollupDef, SinkContext};
+use sink_api::store::plan::{self, Plan};
+use sink_api::store::{Answer, FlowStore, FlowsQuestion, FlowsSummary, Question, StoreError, TierChoice};
+use sink_api::{Field, FlowBatch, RollupDef, SinkContext};
 
+use crate::columns::names;
 use crate::config::Config;
 use crate::schema;
 use pool::Pool;
@@ -37,6 +39,33 @@ impl PostgresStore {
             clock: Arc::clone(&context.clock),
             pool: Pool::default(),
         }
+    }
+
+    /// How a question is answered. One that flows with fewer columns cannot answer goes to the finest rollup that can.
+    fn plan(&self, question: &Question) -> Result<Plan, StoreError> {
+        let found = plan::plan(&self.name, question, &self.rollups)?;
+        if found.rollup.is_some() {
+            return Ok(found);
+        }
+        match (self.has_columns(Plan::needed_fields(question)), &question.tier) {
+            (Ok(()), _) => Ok(found),
+            (Err(error), TierChoice::Coarsest) => plan::finest(question, &self.rollups).ok_or(error),
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Whether the table of flows is written with all of these columns.
+    fn has_columns(&self, needed: impl IntoIterator<Item = Field>) -> Result<(), StoreError> {
+        let missing = |field: &Field| !self.config.columns.contains(field);
+        let missing: Vec<Field> = needed.into_iter().filter(missing).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError::Unsupported {
+            store: self.name.clone(),
+            reason: format!("flows are stored without {}", names(&missing)),
+            remedy: "name it in `columns` of this sink, or leave that key out, for the flows from then on".to_owned(),
+        })
     }
 
     /// Time left, for the server; nothing left is the end.

@@ -30,8 +30,8 @@ fn names_subscriber(filter: &Filter) -> bool {
 /// Where the columns of a filter stand.
 #[derive(Clone, Copy, Debug)]
 pub enum Source<'a> {
-    /// The table of flows.
-    Flows,
+    /// The table of flows, with these columns.
+    Flows(&'a [Field]),
     /// A rollup's table.
     Rollup(&'a RollupDef),
 }
@@ -39,7 +39,7 @@ pub enum Source<'a> {
 impl Source<'_> {
     fn column(self, field: Field) -> String {
         match self {
-            Source::Flows => quote(field.name()),
+            Source::Flows(_) => quote(field.name()),
             Source::Rollup(def) => {
                 let host = matches!(field, Field::SrcIp | Field::DstIp)
                     && def.by.contains(&Key::Host)
@@ -51,7 +51,7 @@ impl Source<'_> {
 
     fn time(self) -> &'static str {
         match self {
-            Source::Flows => "time",
+            Source::Flows(_) => "time",
             Source::Rollup(_) => BUCKET,
         }
     }
@@ -160,12 +160,17 @@ fn timestamp(ms: i64) -> String {
     }
 }
 
-/// The rows of `flows` in a range that pass a filter, with these fields.
-pub fn flows(table: &str, fields: &[Field], filter: &Filter, range: TimeRange) -> Statement {
+/// The rows of `flows` in a range that pass a filter: every field of the record, null where the table does not have it.
+pub fn flows(table: &str, stored: &[Field], filter: &Filter, range: TimeRange) -> Statement {
     let mut params = Vec::new();
-    let condition = Conditions { source: Source::Flows, params: &mut params }.of(filter, false);
-    let names: Vec<_> = fields.iter().map(|field| quote(field.name())).collect();
-    let range = in_range(Source::Flows, range);
+    let source = Source::Flows(stored);
+    let condition = Conditions { source, params: &mut params }.of(filter, false);
+    let column = |field: &Field| match stored.contains(field) {
+        true => quote(field.name()),
+        false => format!("NULL::{}", columns::field_sql(*field).type_name()),
+    };
+    let names: Vec<_> = Field::ALL.iter().map(column).collect();
+    let range = in_range(source, range);
     let text = format!("SELECT {} FROM {table} WHERE {range} AND {condition}", names.join(", "));
     Statement { text, params, by_subscriber: names_subscriber(filter) }
 }
@@ -174,11 +179,11 @@ pub fn flows(table: &str, fields: &[Field], filter: &Filter, range: TimeRange) -
 /// matched, bytes that may be missing.
 pub const FRAME_COLUMNS: usize = 7;
 
-/// The statement that answers a question by its plan. Each row is the frame ([`FRAME_COLUMNS`]), a mark (null when there are no
+/// The statement that answers a question by its plan; `stored` are the columns of the table of flows. Each row is the frame ([`FRAME_COLUMNS`]), a mark (null when there are no
 /// groups), the interval's start when there are intervals, the keys, five sums. Rows that tie with the last one within the
 /// limit are given too: the caller orders and cuts as all stores do.
-pub fn sums(table: &str, question: &Question, plan: &Plan, groups_max: usize) -> Statement {
-    let source = plan.rollup.as_ref().map_or(Source::Flows, Source::Rollup);
+pub fn sums(table: &str, stored: &[Field], question: &Question, plan: &Plan, groups_max: usize) -> Statement {
+    let source = plan.rollup.as_ref().map_or(Source::Flows(stored), Source::Rollup);
     let mut params = Vec::new();
     let mut conditions = Conditions { source, params: &mut params };
     let mut wheres = vec![in_range(source, plan.range), conditions.of(&question.filter, false)];
@@ -259,7 +264,11 @@ fn groups(question: &Question, plan: &Plan, source: Source<'_>) -> Groups {
 
 fn measures(source: Source<'_>) -> [String; 5] {
     match source {
-        Source::Flows => ["sum(bytes)", "sum(packets)", "count(*)", "sum(rtt_ms)", "count(rtt_ms)"].map(str::to_owned),
+        Source::Flows(fields) => {
+            let rtt_ms = if fields.contains(&Field::RttMs) { "rtt_ms" } else { "NULL::bigint" };
+            let (sum, count) = (format!("sum({rtt_ms})"), format!("count({rtt_ms})"));
+            ["sum(bytes)".to_owned(), "sum(packets)".to_owned(), "count(*)".to_owned(), sum, count]
+        }
         Source::Rollup(_) => columns::SUMS.map(|name| format!("sum({name})")),
     }
 }
@@ -280,11 +289,11 @@ fn key_expression(key: Key, source: Source<'_>) -> String {
         format!("CASE WHEN direction IN ({out}, {internal}) THEN {} ELSE {} END", dst.name(), src.name())
     };
     match (source, key) {
-        (Source::Flows, Key::Country) => outer(Field::SrcCountry, Field::DstCountry),
-        (Source::Flows, Key::Asn) => outer(Field::SrcAs, Field::DstAs),
-        (Source::Flows, Key::Field(field)) => quote(field.name()),
-        (Source::Flows, Key::Host) => "s.host".to_owned(),
-        (Source::Flows, Key::Role) => "s.role".to_owned(),
+        (Source::Flows(_), Key::Country) => outer(Field::SrcCountry, Field::DstCountry),
+        (Source::Flows(_), Key::Asn) => outer(Field::SrcAs, Field::DstAs),
+        (Source::Flows(_), Key::Field(field)) => quote(field.name()),
+        (Source::Flows(_), Key::Host) => "s.host".to_owned(),
+        (Source::Flows(_), Key::Role) => "s.role".to_owned(),
         (Source::Rollup(_), key) => quote(columns::key_column(key)),
     }
 }
@@ -292,7 +301,7 @@ fn key_expression(key: Key, source: Source<'_>) -> String {
 /// Detail by host has each flow twice.
 fn both_sides(plan: &Plan, source: Source<'_>) -> String {
     let asks = plan.columns.iter().any(|key| matches!(key, Key::Host | Key::Role));
-    if matches!(source, Source::Flows) && asks {
+    if matches!(source, Source::Flows(_)) && asks {
         let role = |role| literal(role_name(role));
         let (src, dst) = (role(Role::Src), role(Role::Dst));
         return format!("CROSS JOIN LATERAL (VALUES (src_ip, {src}), (dst_ip, {dst})) AS s(host, role)");
@@ -304,7 +313,7 @@ fn both_sides(plan: &Plan, source: Source<'_>) -> String {
 fn counted(plan: &Plan, source: Source<'_>) -> Option<String> {
     let src = literal(role_name(Role::Src));
     match source {
-        Source::Flows => (!both_sides(plan, source).is_empty()).then(|| format!("s.role = {src}")),
+        Source::Flows(_) => (!both_sides(plan, source).is_empty()).then(|| format!("s.role = {src}")),
         Source::Rollup(_) if plan.matched_role.is_some() => Some(format!("role = {src}")),
         Source::Rollup(def) if plan.internal_in == InternalIn::Shown => not_internal_in(def),
         Source::Rollup(_) => None,
