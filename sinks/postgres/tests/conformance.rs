@@ -4,9 +4,9 @@ mod server;
 
 use sink_api::conformance::{Options, run};
 
-/// Flows of the data set: `CONFORMANCE_FLOWS` in the environment for the whole size of 100,000.
+/// Flows of the data set: `CONFORMANCE_FLOWS` in the environment for another size.
 fn flows() -> usize {
-    std::env::var("CONFORMANCE_FLOWS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
+    std::env::var("CONFORMANCE_FLOWS").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000)
 }
 
 #[test]
