@@ -7,7 +7,8 @@
 //!
 //! Rounds are interleaved: `rgz-netflow generate` against `rgz-netflow run` with a `postgres` sink and every default on, from the
 //! first datagram until the last row is committed; then the rows that it made, flows and sums, by one client into equal
-//! tables, 50,000 a transaction; then the flows alone, and their 11 first columns alone. CPU seconds (user + system) are
+//! tables, 50,000 a transaction; then the flows alone, and their 11 first columns alone. Then the whole path once more with
+//! `columns = "core"`, which stores those 11 alone, and its rows by one client. CPU seconds (user + system) are
 //! those of the client and of all of the server's processes. The server is the bench's own, with `fsync = off`, so disks do
 //! not count.
 
@@ -66,12 +67,12 @@ fn main() {
     }
     admin.batch_execute("SELECT pg_reload_conf()").unwrap();
     println!("{:<22} {:>9} {:>12} {:>12} {:>12}", "CPU s per M flows:", "flows/s", "client", "server", "both");
-    let (mut to_all, mut to_flows, mut to_first) = (Vec::new(), Vec::new(), Vec::new());
+    let [mut to_all, mut to_flows, mut to_first, mut to_core] = [const { Vec::new() }; 4];
     for pair in 0..options.pairs {
         let database = format!("pair{pair}");
         server.database(&database);
-        let (flows, wire) = wire(&server, &database, &options);
-        let rate = wire.print("wire to PostgreSQL", flows);
+        let (flows, figures) = wire(&server, &database, &options, "");
+        let rate = figures.print("wire to PostgreSQL", flows);
         let sizes = sizes(&server, &database, flows);
         let rows: Vec<(&str, Vec<Vec<u8>>)> =
             TABLES.iter().map(|table| (*table, dumped(&server, &database, table, "*"))).collect();
@@ -81,11 +82,28 @@ fn main() {
         let first = [("flows", dumped(&server, &database, "flows", FIRST))];
         to_first.push(rate / bare(&server, &database, &first, FIRST).print("  their first columns", flows));
         println!("{sizes}");
-        admin.batch_execute(&format!("DROP DATABASE {database}")).unwrap();
+        let database = format!("core{pair}");
+        server.database(&database);
+        let (flows, figures) = wire(&server, &database, &options, "columns = \"core\"\n");
+        let rate = figures.print("wire, 11 columns", flows);
+        let rows: Vec<(&str, Vec<Vec<u8>>)> =
+            TABLES.iter().map(|table| (*table, dumped(&server, &database, table, "*"))).collect();
+        to_core.push(rate / bare(&server, &database, &rows, "").print("bare COPY of its rows", flows));
+        println!("{}", crate::sizes(&server, &database, flows));
+        for database in [database, format!("pair{pair}")] {
+            admin.batch_execute(&format!("DROP DATABASE {database}")).unwrap();
+        }
     }
-    for (what, mut ratios) in [("all rows", to_all), ("the flows", to_flows), ("their first columns", to_first)] {
+    let ratios = [
+        ("all columns", "all rows", to_all),
+        ("all columns", "the flows", to_flows),
+        ("all columns", "their first columns", to_first),
+        ("11 columns", "its rows", to_core),
+    ];
+    for (stored, what, mut ratios) in ratios {
         ratios.sort_by(f64::total_cmp);
-        println!("the wire's rate is {:.0} % of bare COPY of {what} (median)", ratios[ratios.len() / 2] * 100.0);
+        let median = ratios[ratios.len() / 2] * 100.0;
+        println!("the wire's rate with {stored} is {median:.0} % of bare COPY of {what} (median)");
     }
 }
 
@@ -108,7 +126,7 @@ fn options() -> Options {
 }
 
 /// One run of the collector; gives how many flows there were.
-fn wire(server: &server::Server, database: &str, options: &Options) -> (u64, Figures) {
+fn wire(server: &server::Server, database: &str, options: &Options, keys: &str) -> (u64, Figures) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let (port, admin) = (free_udp_port(), free_tcp_port());
@@ -117,7 +135,7 @@ fn wire(server: &server::Server, database: &str, options: &Options) -> (u64, Fig
     let config = format!(
         "[receive]\nlisten = [\"127.0.0.1:{port}\"]\n[enrich]\nsubscribers = \"subscribers.csv\"\n\
          [admin]\nlisten = \"127.0.0.1:{admin}\"\n[[sink]]\nname = \"tables\"\nkind = \"postgres\"\n\
-         url = \"{}\"\nsslmode = \"disable\"\n{}\n",
+         url = \"{}\"\nsslmode = \"disable\"\n{keys}{}\n",
         server.url(database),
         options.sink.replace("\\n", "\n")
     );
