@@ -111,7 +111,7 @@ impl Config {
             retention: Retention::default(),
             chunk_interval_hours: 24,
             statement_timeout: Duration::from_secs(300),
-            connections: 1,
+            connections: 2,
             debug_log_rows: 0,
         }
     }
