@@ -33,6 +33,7 @@ pub const KEYS: &[&str] = &[
     "gzip",
     "retention_detail_days",
     "retention_aggregate_months",
+    "shard_days",
     "request_timeout_s",
 ];
 
@@ -89,6 +90,8 @@ pub struct Config {
     pub gzip: bool,
     /// How long points are kept.
     pub retention: Retention,
+    /// Days that one shard of the server covers; `None`: what the server chooses.
+    pub shard_days: Option<u32>,
     /// How long one request may take.
     pub request_timeout: Duration,
 }
@@ -112,6 +115,7 @@ impl Default for Config {
             tags_max: TAGS_MAX_DEFAULT,
             gzip: true,
             retention: Retention::default(),
+            shard_days: None,
             request_timeout: Duration::from_secs(60),
         }
     }
@@ -124,6 +128,11 @@ impl Config {
             Keep::Detail => i64::from(self.retention.detail_days),
             Keep::Aggregate => (i64::from(self.retention.aggregate_months) * 366 + 11) / 12,
         }
+    }
+
+    /// Width of the shards of points of a retention class, when it is configured: never wider than the points are kept.
+    pub(crate) fn shard_hours(&self, keep: Keep) -> Option<i64> {
+        self.shard_days.map(|days| i64::from(days).min(self.kept_days(keep)) * 24)
     }
 
     /// The first time that is kept of a retention class, ms since the Unix epoch.
@@ -195,6 +204,7 @@ fn set(config: &mut Config, key: &str, value: &toml::Value, base: &Path) -> Resu
         "gzip" => config.gzip = flag()?,
         "retention_detail_days" => config.retention.detail_days = number(1..=36_500)? as u32,
         "retention_aggregate_months" => config.retention.aggregate_months = number(1..=1_200)? as u32,
+        "shard_days" => config.shard_days = Some(number(1..=366)? as u32),
         "request_timeout_s" => config.request_timeout = Duration::from_secs(number(1..=3_600)? as u64),
         _ => return Err(format!("a sink of this kind has {}", KEYS.join(", "))),
     }

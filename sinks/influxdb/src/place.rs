@@ -49,16 +49,20 @@ fn policies(client: &Client, config: &Config) -> Result<(), SinkError> {
     for keep in BOTH {
         let policy = client.policy(keep);
         let hours = config.kept_days(keep) * 24;
-        match duration(&found, &policy) {
-            Some(duration) if duration == format!("{hours}h0m0s") => {}
+        let shards = config.shard_hours(keep);
+        let same = |shown: &str, hours: i64| shown == format!("{hours}h0m0s");
+        match durations(&found, &policy) {
+            Some([kept, shard]) if same(&kept, hours) && shards.is_none_or(|hours| same(&shard, hours)) => {}
             Some(_) => {
                 let alter = format!("ALTER RETENTION POLICY {} ON {database} DURATION {hours}h", name(&policy));
-                client.define(&format!("{alter} SHARD DURATION {}h", shard_hours(config.kept_days(keep))))?;
+                let shards = shards.unwrap_or_else(|| shard_hours(config.kept_days(keep)));
+                client.define(&format!("{alter} SHARD DURATION {shards}h"))?;
             }
             None => {
                 let default = if keep == Keep::Detail { " DEFAULT" } else { "" };
                 let make = format!("CREATE RETENTION POLICY {} ON {database}", name(&policy));
-                client.define(&format!("{make} DURATION {hours}h REPLICATION 1{default}"))?;
+                let shards = shards.map_or_else(String::new, |hours| format!(" SHARD DURATION {hours}h"));
+                client.define(&format!("{make} DURATION {hours}h REPLICATION 1{shards}{default}"))?;
             }
         }
     }
@@ -75,11 +79,11 @@ fn shard_hours(kept_days: i64) -> i64 {
     }
 }
 
-/// How long a policy of an answer keeps its points, as the server writes it.
-fn duration(answer: &Value, policy: &str) -> Option<String> {
+/// How long a policy of an answer keeps its points, and how wide its shards are, as the server writes it.
+fn durations(answer: &Value, policy: &str) -> Option<[String; 2]> {
     let rows = answer["results"][0]["series"][0]["values"].as_array()?;
     let row = rows.iter().find(|row| row[0].as_str() == Some(policy))?;
-    row[1].as_str().map(str::to_owned)
+    Some([row[1].as_str()?.to_owned(), row[2].as_str()?.to_owned()])
 }
 
 /// An InfluxQL identifier.
@@ -121,17 +125,24 @@ fn bucket(client: &Client, config: &Config, org: &str, keep: Keep) -> Result<Str
         Err(SinkError::Retry { reason, .. }) if reason.contains("status 404") => Ok(None),
         other => Ok(other?["buckets"].get(0).cloned()),
     };
+    let shards = config.shard_hours(keep);
+    let rule = |shards: Option<i64>| match shards {
+        None => json!({ "type": "expire", "everySeconds": days * 86_400 }),
+        Some(hours) => {
+            json!({ "type": "expire", "everySeconds": days * 86_400, "shardGroupDurationSeconds": hours * 3600 })
+        }
+    };
     let make = || {
-        let rules = json!([{ "type": "expire", "everySeconds": days * 86_400 }]);
-        let body = json!({ "orgID": org, "name": bucket, "retentionRules": rules });
+        let body = json!({ "orgID": org, "name": bucket, "retentionRules": [rule(shards)] });
         client.json("POST", "/api/v2/buckets", Some(&body))
     };
     let found = find_or_make(find, make)?;
     let id = found["id"].as_str().map(str::to_owned);
     let id = id.ok_or_else(|| SinkError::Fatal(format!("the server's answer about bucket {bucket:?} has no id")))?;
-    if found["retentionRules"][0]["everySeconds"] != json!(days * 86_400) {
-        let shards_s = shard_hours(days) * 3600;
-        let rule = json!({ "type": "expire", "everySeconds": days * 86_400, "shardGroupDurationSeconds": shards_s });
+    let there = &found["retentionRules"][0];
+    let shards_differ = shards.is_some_and(|hours| there["shardGroupDurationSeconds"] != json!(hours * 3600));
+    if there["everySeconds"] != json!(days * 86_400) || shards_differ {
+        let rule = rule(Some(shards.unwrap_or_else(|| shard_hours(days))));
         client.json("PATCH", &format!("/api/v2/buckets/{id}"), Some(&json!({ "retentionRules": [rule] })))?;
     }
     Ok(id)

@@ -185,6 +185,23 @@ fn a_retention_that_changes_is_changed_at_the_server() {
 }
 
 #[test]
+fn shards_that_are_configured_are_changed_at_the_server() {
+    let Some(server) = Server::start() else { return };
+    let log = Log::new(10);
+    let mut config = Config { retention: sink_api::sink::Retention::default(), ..server.config() };
+    for (shard_days, hours) in [(None, [24, 168]), (Some(7), [168, 168]), (Some(60), [720, 1440]), (Some(1), [24, 24])]
+    {
+        config.shard_days = shard_days;
+        config.open(&log.context).map(drop).unwrap();
+        let answer = server.query("SHOW RETENTION POLICIES ON netflow");
+        let rows = answer["results"][0]["series"][0]["values"].as_array().unwrap().clone();
+        let shown = ["netflow", "netflow_long"]
+            .map(|name| rows.iter().find(|row| row[0] == name).and_then(|row| row[2].as_str().map(str::to_owned)));
+        assert_eq!(shown, hours.map(|hours| Some(format!("{hours}h0m0s"))), "{shard_days:?}");
+    }
+}
+
+#[test]
 fn subscribers_with_a_tag_stay_bounded_when_the_sink_opens_again() {
     let Some(server) = Server::start() else { return };
     let log = Log::new(1_000);

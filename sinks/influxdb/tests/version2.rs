@@ -117,6 +117,17 @@ fn a_retention_that_differs_is_changed_with_its_shards_and_another_is_left_alone
 }
 
 #[test]
+fn shards_are_as_wide_as_configured_and_no_wider_than_points_are_kept() {
+    let recorder = Recorder::start(empty);
+    let config = Config { shard_days: Some(60), ..config(&recorder) };
+    config.open(&Log::new(10).context).map(drop).unwrap();
+    let made = recorder.take().into_iter().filter(|r| r.method == "POST" && r.path == "/api/v2/buckets");
+    let shards: Vec<_> =
+        made.map(|r| r.json()["retentionRules"][0]["shardGroupDurationSeconds"].as_i64().unwrap()).collect();
+    assert_eq!(shards, [30 * 86_400, 60 * 86_400]);
+}
+
+#[test]
 fn what_another_collector_makes_at_the_same_time_is_taken() {
     let made = Mutex::new(HashSet::new());
     let recorder = Recorder::start(move |request| {

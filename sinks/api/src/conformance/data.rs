@@ -20,6 +20,13 @@ pub(super) const WHOLE_DAYS: i64 = 5;
 /// Flows in one batch.
 const BATCH_FLOWS: usize = 1000;
 
+/// Subscribers, and their resellers.
+const SUBSCRIBERS: u64 = 50;
+const RESELLERS: u64 = 3;
+
+/// Protocols.
+const PROTOCOLS: [u64; 4] = [6, 17, 1, 47];
+
 /// Values that text columns take: with everything that a format may have to escape.
 const TEXTS: &[&str] =
     &["edge-1", "Zürich", "a b", "x,y=1", "say \"hi\"", "back\\slash", "it's", "tab\there", "60%", "{}"];
@@ -104,8 +111,8 @@ fn push_alerts(entries: &mut Vec<Entry>, random: &mut Random, end_ms: i64) {
     let full = AlertRow {
         alert_id: position + 1_000_000,
         alert_type: "host_connections".to_owned(),
-        subscriber_id: Some(Uuid::from_u128(random.below(50).into())),
-        reseller_id: Some(Uuid::from_u128(random.below(3).into())),
+        subscriber_id: Some(Uuid::from_u128(random.below(SUBSCRIBERS).into())),
+        reseller_id: Some(Uuid::from_u128(random.below(RESELLERS).into())),
         nas_id: Some(TEXTS[random.below(8) as usize].to_owned()),
         site: Some(TEXTS[random.below(8) as usize].to_owned()),
         host: Some(Addr::v4(0x0a00_0000 | random.below(40) as u32)),
@@ -175,20 +182,32 @@ fn addresses(random: &mut Random, batch: &mut FlowBatch, only_v4: bool) {
     if direction == Direction::Internal {
         let internal = &mut batch.internal;
         internal.rows.push(batch.time.len() as u32 - 1);
-        internal.subscriber_id.push(Some(&Uuid::from_u128(random.below(50).into())));
-        internal.reseller_id.push(Some(&Uuid::from_u128(random.below(3).into())));
+        internal.subscriber_id.push(Some(&Uuid::from_u128(random.below(SUBSCRIBERS).into())));
+        internal.reseller_id.push(Some(&Uuid::from_u128(random.below(RESELLERS).into())));
         internal.site.push(None);
     }
 }
 
-/// Everything else, by the column's kind; what may be null is null in a third of the rows.
+/// Everything else, by the column's kind; what may be null is null in a third of the rows. A subscriber is behind one access
+/// server, which has one site and one reseller, and an application belongs to one protocol, as in life: stores that keep an
+/// entry for each combination of these (InfluxDB: a series) would otherwise hold almost as many as there are flows.
 fn rest(random: &mut Random, batch: &mut FlowBatch) {
     const DONE: &[Field] =
         &[Field::Time, Field::FlowStart, Field::ReceivedAt, Field::SrcIp, Field::DstIp, Field::Direction];
     const NEVER_NULL: &[Field] = &[Field::ExporterIp, Field::Protocol, Field::Bytes, Field::Packets];
+    let (subscriber, protocol) = (random.below(SUBSCRIBERS), random.below(PROTOCOLS.len() as u64));
+    let nas = subscriber % TEXTS.len() as u64;
     for field in Field::ALL.iter().copied().filter(|field| !DONE.contains(field)) {
         let null = random.below(3) == 0 && !NEVER_NULL.contains(&field);
-        let number = number(random, field);
+        let number = match field {
+            Field::SubscriberId => subscriber,
+            Field::NasId => nas,
+            Field::Site => nas + 4,
+            Field::ResellerId => nas % RESELLERS,
+            Field::Protocol => PROTOCOLS[protocol as usize],
+            Field::App => protocol + random.below(3) * PROTOCOLS.len() as u64,
+            field => number(random, field),
+        };
         let n = (!null).then_some(number);
         match batch.column_mut(field) {
             ColumnMut::I64(c) => c.push(n.map(|n| n as i64)),
@@ -209,14 +228,11 @@ fn number(random: &mut Random, field: Field) -> u64 {
     match field {
         Field::Bytes => 40 + random.magnitude(34),
         Field::Packets => 1 + random.magnitude(20),
-        Field::Protocol => [6, 17, 1, 47][random.below(4) as usize],
         Field::ServicePort | Field::DstPort => [0, 53, 80, 443, 65535][random.below(5) as usize],
         Field::SrcAs | Field::DstAs => [0, 64500, 64501, u64::from(u32::MAX)][random.below(4) as usize],
         Field::SrcMask | Field::DstMask => random.below(129),
         Field::TcpFlags => random.below(256),
         Field::RttMs => random.below(10_000),
-        Field::ResellerId => random.below(3),
-        Field::SubscriberId => random.below(50),
         Field::SamplingRate => 1 + random.below(2) * 99,
         Field::NetflowVersion => 5,
         field => match field.kind() {

@@ -1,5 +1,8 @@
 //! Questions of every shape, and the comparison of answers.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::columns::{answered_from_detail, has_columns, without_latency};
@@ -19,6 +22,9 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Failures after which the rest of the questions is not asked.
 const FAILURES_MAX: usize = 20;
+
+/// Questions that are asked at once.
+const ASKERS: usize = 2;
 
 /// Groupings, by names of keys.
 const GROUPINGS: &[&[&str]] = &[
@@ -93,24 +99,40 @@ pub(super) fn compare(
         Ok(None) => return vec!["the sink has no store".to_owned()],
         Err(error) => return vec![described("store", &error)],
     };
-    let mut failures = Failures::new();
-    for question in questions(set) {
-        if failures.len() >= FAILURES_MAX {
-            break;
-        }
-        if answered_by_rollup(reference, &question) || options.detail && has_columns(&question, columns) {
-            report.questions += 1;
-            failures.extend(compare_one(&*store, reference, &question, columns));
-        } else if options.detail {
-            failures.extend(answered_from_detail(&*store, &question));
-        }
-    }
+    let (asked, others): (Vec<_>, Vec<_>) = questions(set)
+        .into_iter()
+        .filter(|question| options.detail || answered_by_rollup(reference, question))
+        .partition(|question| answered_by_rollup(reference, question) || has_columns(question, columns));
+    report.questions += asked.len();
+    let mut failures = side_by_side(&asked, |question| compare_one(&*store, reference, question, columns));
+    failures.extend(side_by_side(&others, |question| answered_from_detail(&*store, question)));
     failures.extend(deadline_passed(&*store, set));
     if options.detail {
         failures.extend(flows(&*store, reference, set, columns, report));
         failures.extend(sums_equal_detail(&*store, context, set, columns, report));
     }
     failures
+}
+
+/// Checks every item, a few at a time as the users of a store ask; gives what differs, in the items' order. After so many failures
+/// the rest is not checked.
+fn side_by_side<T: Sync>(items: &[T], check: impl Fn(&T) -> Option<String> + Sync) -> Failures {
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let found = || failures.lock().unwrap_or_else(PoisonError::into_inner);
+    std::thread::scope(|scope| {
+        for _ in 0..ASKERS {
+            scope.spawn(|| {
+                while found().len() < FAILURES_MAX {
+                    let at = next.fetch_add(1, Relaxed);
+                    let Some(item) = items.get(at) else { break };
+                    if let Some(failure) = check(item) {
+                        found().insert(at, failure);
+                    }
+                }
+            });
+        }
+    });
+    found().values().cloned().collect()
 }
 
 fn question(by: &[&str], filter: &str, range: TimeRange) -> Question {
@@ -311,32 +333,35 @@ fn sums_equal_detail(
     columns: &[Field],
     report: &mut Report,
 ) -> Failures {
-    let mut failures = Failures::new();
     let day = |days: i64| START_MS + days.min(set.days) * DAY_MS;
     let ranges =
         [(0, set.days), (WHOLE_DAYS, 2 * WHOLE_DAYS)].map(|(from, to)| TimeRange { from: day(from), to: day(to) });
+    let mut asked = Vec::new();
     for def in context.rollups.iter() {
         for range in ranges {
-            for (by, filter) in keys_of(def) {
-                let asked = |tier| Question { by: by.clone(), tier, ..question(&[], filter, range) };
-                // Their sums of latency differ where flows have none.
-                if !has_columns(&asked(TierChoice::Detail), columns) || !columns.contains(&Field::RttMs) {
-                    continue;
-                }
-                report.questions += 1;
-                let ask = |tier| {
-                    let q = asked(tier);
-                    store.ask(&q).map(|a| (a.rows, a.matched)).map_err(|e| e.to_string())
-                };
-                let (rollup, detail) = (ask(TierChoice::Rollup(def.name.to_string())), ask(TierChoice::Detail));
-                if rollup != detail || rollup.is_err() {
-                    let (rollup, detail) = (rollup.map(|r| r.1), detail.map(|d| d.1));
-                    failures.push(format!("{} by {by:?} where {filter}: {rollup:?}, detail: {detail:?}", def.name));
-                }
-            }
+            asked.extend(keys_of(def).into_iter().map(|(by, filter)| (def, range, by, filter)));
         }
     }
-    failures
+    let of = |(_, range, by, filter): &(&RollupDef, TimeRange, Vec<Key>, &str), tier| Question {
+        by: by.clone(),
+        tier,
+        ..question(&[], filter, *range)
+    };
+    // Their sums of latency differ where flows have none.
+    asked.retain(|what| has_columns(&of(what, TierChoice::Detail), columns) && columns.contains(&Field::RttMs));
+    report.questions += asked.len();
+    side_by_side(&asked, |what| {
+        let (def, _, by, filter) = what;
+        let ask = |tier| {
+            let q = of(what, tier);
+            store.ask(&q).map(|a| (a.rows, a.matched)).map_err(|e| e.to_string())
+        };
+        let (rollup, detail) = (ask(TierChoice::Rollup(def.name.to_string())), ask(TierChoice::Detail));
+        (rollup != detail || rollup.is_err()).then(|| {
+            let (rollup, detail) = (rollup.map(|r| r.1), detail.map(|d| d.1));
+            format!("{} by {by:?} where {filter}: {rollup:?}, detail: {detail:?}", def.name)
+        })
+    })
 }
 
 /// Groupings and filters under which a rollup's rows equal detail's: customer hosts only where others are cut.
