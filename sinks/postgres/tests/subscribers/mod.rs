@@ -34,9 +34,10 @@ pub fn context() -> SinkContext {
     conformance::context(Arc::new(RollupDef::defaults()), DAY_START_MS + sink_api::time::DAY_MS)
 }
 
-/// Writes all of them, with the housekeeping that comes between groups, and closes the sink.
-pub fn write(config: &dyn SinkConfig, context: &SinkContext) {
-    let mut sink = config.open(context).unwrap();
+/// Writes all of them, with the housekeeping that comes between groups, and closes the sink. Through one connection: where pages of
+/// two lie would differ from run to run.
+pub fn write(config: &sink_postgres::Config, context: &SinkContext) {
+    let mut sink = sink_postgres::Config { connections: 1, ..config.clone() }.open(context).unwrap();
     let mut entries: VecDeque<Entry> = (0..FLOWS / BATCH_FLOWS).map(entry).collect();
     while !entries.is_empty() {
         sink.write(&mut Flows { entries: &mut entries, left: GROUP_FLOWS / BATCH_FLOWS }).unwrap();
