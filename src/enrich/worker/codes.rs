@@ -22,10 +22,7 @@ impl Codes {
     pub fn fill<T: DictValue>(&mut self, column: &mut Dict<T>, pool: &Pool<T>, numbers: impl Iterator<Item = u32>) {
         column.clear();
         self.begin_round();
-        for number in numbers {
-            let code = if number == 0 { 0 } else { self.code(column, pool, number) };
-            column.push_code(code);
-        }
+        numbers.for_each(|number| self.push(column, pool, number));
     }
 
     /// As [`Codes::fill`], for names that are so many that their slots and values lie outside the cache.
@@ -43,9 +40,14 @@ impl Codes {
                 self.slots.get(ahead as usize).inspect(|slot| prefetch(*slot));
                 pool.prefetch(ahead);
             }
-            let code = if number == 0 { 0 } else { self.code(column, pool, number) };
-            column.push_code(code);
+            self.push(column, pool, number);
         }
+    }
+
+    #[inline]
+    fn push<T: DictValue>(&mut self, column: &mut Dict<T>, pool: &Pool<T>, number: u32) {
+        let code = if number == 0 { 0 } else { self.code(column, pool, number) };
+        column.push_code(code);
     }
 
     fn begin_round(&mut self) {

@@ -11,7 +11,7 @@ mod timescale;
 
 use postgres::{Client, Transaction};
 use sink_api::rollup::Keep;
-use sink_api::{RollupDef, SinkError};
+use sink_api::{Field, RollupDef, SinkError};
 
 use crate::alerts;
 use crate::columns::{BUCKET, ColumnDef, flow_columns, rollup_columns};
@@ -48,16 +48,10 @@ pub struct Table {
 impl Table {
     /// The table of flows.
     pub fn flows(config: &Config) -> Self {
-        let (columns, quoted) = (flow_columns(&config.columns), config.flows_table());
-        let table = Self {
-            name: config.table.clone(),
-            quoted,
-            columns,
-            time: "time",
-            keep: Keep::Detail,
-            by_subscriber: false,
-        };
-        Self { by_subscriber: table.has("subscriber_id"), ..table }
+        let (name, quoted) = (config.table.clone(), config.flows_table());
+        let by_subscriber = config.columns.contains(&Field::SubscriberId);
+        let columns = flow_columns(&config.columns);
+        Self { name, quoted, columns, time: "time", keep: Keep::Detail, by_subscriber }
     }
 
     /// A rollup's table.

@@ -185,7 +185,6 @@ impl PostgresSink {
 
     /// Makes the partitions that the rows need.
     fn make_room(&mut self, pulled: &Pulled) -> Result<(), SinkError> {
-        self.summaries.note(&pulled.flows);
         if self.layout != Layout::Native {
             return Ok(());
         }
@@ -338,6 +337,9 @@ impl Sink for PostgresSink {
         let mut pulled = self.pull(group)?;
         let Some(last) = pulled.last else { return Ok(()) };
         self.make_room(&pulled)?;
+        if self.tables.flows.by_subscriber {
+            self.summaries.note(&pulled.flows);
+        }
         match self.commit_all(&mut pulled, last) {
             Err(SinkError::Reject(reason)) => self.commit_others(&mut pulled, last, group, reason)?,
             other => other?,

@@ -56,7 +56,7 @@ impl Summaries {
         flows: &Table,
         now_ms: i64,
     ) -> Result<(), SinkError> {
-        if !flows.by_subscriber || self.days.is_empty() || now_ms < self.next_ms && self.rows < ROWS {
+        if self.days.is_empty() || now_ms < self.next_ms && self.rows < ROWS {
             return Ok(());
         }
         schema::summarise(client, config, layout, flows, &self.days)?;

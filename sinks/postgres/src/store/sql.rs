@@ -179,9 +179,9 @@ pub fn flows(table: &str, stored: &[Field], filter: &Filter, range: TimeRange) -
 /// matched, bytes that may be missing.
 pub const FRAME_COLUMNS: usize = 7;
 
-/// The statement that answers a question by its plan; `stored` are the columns of the table of flows. Each row is the frame ([`FRAME_COLUMNS`]), a mark (null when there are no
-/// groups), the interval's start when there are intervals, the keys, five sums. Rows that tie with the last one within the
-/// limit are given too: the caller orders and cuts as all stores do.
+/// The statement that answers a question by its plan; `stored` are the columns of the table of flows. Each row is the frame
+/// ([`FRAME_COLUMNS`]), a mark (null when there are no groups), the interval's start when there are intervals, the keys, five
+/// sums. Rows that tie with the last one within the limit are given too: the caller orders and cuts as all stores do.
 pub fn sums(table: &str, stored: &[Field], question: &Question, plan: &Plan, groups_max: usize) -> Statement {
     let source = plan.rollup.as_ref().map_or(Source::Flows(stored), Source::Rollup);
     let mut params = Vec::new();
