@@ -82,7 +82,7 @@ fn jobs(client: &mut Client, proc: &str, key: &str) -> Vec<(String, String)> {
 #[test]
 fn answers_are_those_of_the_reference() {
     let Some(database) = Database::new("conformance") else { return };
-    let flows = std::env::var("CONFORMANCE_FLOWS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+    let flows = std::env::var("CONFORMANCE_FLOWS").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
     let options = Options { flows, ..Options::default() };
     let report = run(&database.config(), &options).unwrap_or_else(|failures| panic!("{}", failures.join("\n")));
     assert!(report.questions > 500, "{report:?}");

@@ -189,16 +189,23 @@ fn addresses(random: &mut Random, batch: &mut FlowBatch, only_v4: bool) {
 }
 
 /// Everything else, by the column's kind; what may be null is null in a third of the rows. A subscriber is behind one access
-/// server, which has one site and one reseller, and an application belongs to one protocol, as in life: stores that keep an
-/// entry for each combination of these (InfluxDB: a series) would otherwise hold almost as many as there are flows.
+/// server, which has one site and one reseller or lacks one of them, a flow's place is known or not, and an application belongs
+/// to one protocol, as in life: stores that keep an entry for each combination of these (InfluxDB: a series) would otherwise
+/// hold almost as many as there are flows.
 fn rest(random: &mut Random, batch: &mut FlowBatch) {
     const DONE: &[Field] =
         &[Field::Time, Field::FlowStart, Field::ReceivedAt, Field::SrcIp, Field::DstIp, Field::Direction];
     const NEVER_NULL: &[Field] = &[Field::ExporterIp, Field::Protocol, Field::Bytes, Field::Packets];
     let (subscriber, protocol) = (random.below(SUBSCRIBERS), random.below(PROTOCOLS.len() as u64));
     let nas = subscriber % TEXTS.len() as u64;
+    let place_known = random.below(3) > 0;
     for field in Field::ALL.iter().copied().filter(|field| !DONE.contains(field)) {
-        let null = random.below(3) == 0 && !NEVER_NULL.contains(&field);
+        let null = match field {
+            Field::Site => !place_known || nas % 5 == 1,
+            Field::ResellerId => !place_known || nas % 5 == 2,
+            Field::NasId => !place_known || nas % 5 == 3,
+            field => random.below(3) == 0 && !NEVER_NULL.contains(&field),
+        };
         let number = match field {
             Field::SubscriberId => subscriber,
             Field::NasId => nas,
