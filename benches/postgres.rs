@@ -33,7 +33,8 @@ const GROUP_ROWS: usize = 50_000;
 /// The columns that the platform's own queries use, in front of all others.
 const FIRST: &str =
     "time, src_ip, dst_ip, src_port, dst_port, protocol, bytes, packets, nas_id, subscriber_id, reseller_id";
-const TABLES: [&str; 6] = ["flows", "flows_traffic", "flows_talkers", "flows_usage", "flows_usage_apps", "flows_geo"];
+const TABLES: [&str; 7] =
+    ["flows", "flows_traffic", "flows_talkers", "flows_usage", "flows_usage_apps", "flows_usage_ports", "flows_geo"];
 
 struct Options {
     pairs: usize,

@@ -52,12 +52,14 @@ fn keys(text: &str) -> Vec<(String, Vec<Key>)> {
     for line in text.lines() {
         let plain = line.strip_prefix("# ").unwrap_or(line);
         let is_name = |name: &str| {
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.".contains(&b))
         };
-        let table = plain.split(" #").next().unwrap_or_default().trim().trim_start_matches('[').trim_end_matches(']');
-        if plain.starts_with('[') && !plain.contains('=') {
+        let key = plain.split_once(" = ").filter(|(name, _)| is_name(name.trim()));
+        let head = plain.split(" #").next().unwrap_or_default().trim();
+        let table = head.trim_start_matches('[').trim_end_matches(']');
+        if head.starts_with('[') && head.ends_with(']') && is_name(table) {
             tables.push((table.to_owned(), Vec::new()));
-        } else if let Some((name, rest)) = plain.split_once(" = ").filter(|(name, _)| is_name(name.trim())) {
+        } else if let Some((name, rest)) = key {
             let (default, aside) = rest.split_once("  # ").or(rest.split_once(" # ")).unwrap_or((rest, ""));
             let about = if line.starts_with('#') { aside } else { comment.as_str() };
             let key = Key { name: name.trim().into(), default: default.trim().into(), about: about.trim().into() };
@@ -65,7 +67,7 @@ fn keys(text: &str) -> Vec<(String, Vec<Key>)> {
                 keys.push(key);
             }
         }
-        match line.strip_prefix("# ").filter(|more| !more.contains(" = ")) {
+        match line.strip_prefix("# ").filter(|_| key.is_none()) {
             Some(more) => comment = format!("{comment} {}", more.trim()),
             None => comment.clear(),
         }

@@ -48,7 +48,7 @@ fn every_route_gives_the_generators_totals() {
 fn check_answers(collector: &Collector, sent: &Value) {
     let (flows, bytes) = (number(sent, "flows"), number(sent, "bytes"));
     // Sums of open buckets are emitted when they are asked for, and stored a moment later.
-    for tier in ["flows", "traffic", "usage", "geo", "usage_apps"] {
+    for tier in ["flows", "traffic", "usage", "geo", "usage_apps", "usage_ports"] {
         wait_until(&format!("{tier} holds everything"), Duration::from_secs(60), || {
             let answer = collector.get(&format!("query?period=7d&tier={tier}"));
             let matched = &answer["matched"];
@@ -62,4 +62,7 @@ fn check_answers(collector: &Collector, sent: &Value) {
     });
 
     check_routes(collector, sent);
+    let id = sent["top_subscribers"][0]["subscriber_id"].as_str().unwrap();
+    let usage = collector.get(&format!("subscriber/{id}/usage?period=24h"));
+    assert_eq!(usage["top_ports_basis"]["tier"], "usage_ports", "{usage}");
 }

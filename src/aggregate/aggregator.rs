@@ -65,8 +65,9 @@ struct Entry {
 
 impl Entry {
     /// Makes buckets due. Adds no flows until they are emitted.
-    fn plan(&mut self, is_due: impl Fn(i64, i64) -> bool) {
-        let due = self.rollup.buckets.iter().filter(|(number, bucket)| is_due(*number, bucket.first_ms));
+    fn plan(&mut self, is_due: impl Fn(&RollupDef, i64, i64) -> bool) {
+        let Rollup { def, buckets, .. } = &self.rollup;
+        let due = buckets.iter().filter(|(number, bucket)| is_due(def, *number, bucket.first_ms));
         self.due = due.map(|(number, _)| number).collect();
         if !self.due.is_empty() {
             self.rollup.settle();
@@ -305,7 +306,7 @@ impl Aggregator {
                 self.counters.early_emissions.add(1);
                 let wide = self.rollups.iter_mut().filter(|entry| is_wide(entry.rollup.def.bucket_ms));
                 if let Some(heaviest) = wide.max_by_key(|entry| entry.rollup.buckets.used_bytes()) {
-                    heaviest.plan(|_, _| true);
+                    heaviest.plan(|_, _, _| true);
                 }
             }
             Due::Everything => {
@@ -318,15 +319,14 @@ impl Aggregator {
 
     fn plan_tick(&mut self, tick: &Tick) {
         for entry in self.rollups.iter_mut().filter(|entry| entry.due.is_empty()) {
-            let bucket_ms = entry.rollup.def.bucket_ms;
-            entry.plan(|number, first_ms| tick.is_due(bucket_ms, number, first_ms));
+            entry.plan(|def, number, first_ms| tick.is_due(def, number, first_ms));
         }
     }
 
     /// Makes everything due: [`Aggregator::emit`] then gives all sums, open buckets as partials.
     pub fn flush(&mut self) {
         for entry in &mut self.rollups {
-            entry.plan(|_, _| true);
+            entry.plan(|_, _, _| true);
         }
     }
 

@@ -13,8 +13,8 @@ const SPAN_MAX_MS: u64 = HOUR_MS as u64;
 const BUCKET_MIN_MS: i64 = 60 * SECOND_MS;
 /// Least memory that makes sense: some thousand keys.
 const MEMORY_MIN_BYTES: u64 = 4 << 20;
-/// Rollups there can be, the five default ones included.
-const ROLLUPS_MAX: usize = 32;
+/// Rollups that can be defined beside the default ones and those of the sinks.
+const OWN_MAX: usize = 27;
 
 /// `[aggregate]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,11 +76,11 @@ pub struct Problem {
 }
 
 impl Config {
-    /// The five default rollups and those defined here.
+    /// The five default rollups, those defined here, and those that sinks want, unless one of the name is defined here.
     ///
     /// # Errors
-    /// Every problem found.
-    pub fn rollups(&self) -> Result<Vec<RollupDef>, Vec<Problem>> {
+    /// Every problem found; what sinks want is none.
+    pub fn rollups(&self, of_sinks: impl IntoIterator<Item = RollupDef>) -> Result<Vec<RollupDef>, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut problem = |key: String, problem: String| problems.push(Problem { key, problem });
         if self.flow_span_max_ms > SPAN_MAX_MS {
@@ -99,9 +99,13 @@ impl Config {
                 Err((key, text)) => problem(format!("rollup[{index}].{key}"), text),
             }
         }
-        if defs.len() > ROLLUPS_MAX {
-            let most = ROLLUPS_MAX - RollupDef::defaults().len();
-            problem("rollup".into(), format!("{} are defined; at most {most} can be", self.rollup.len()));
+        if self.rollup.len() > OWN_MAX {
+            problem("rollup".into(), format!("{} are defined; at most {OWN_MAX} can be", self.rollup.len()));
+        }
+        for def in of_sinks {
+            if !defs.iter().any(|known| known.name == def.name) {
+                defs.push(def);
+            }
         }
         if problems.is_empty() { Ok(defs) } else { Err(problems) }
     }
@@ -137,7 +141,8 @@ impl RollupConfig {
             KeepConfig::Detail => Keep::Detail,
             KeepConfig::Aggregate => Keep::Aggregate,
         };
-        let def = RollupDef { name: self.name.as_str().into(), bucket_ms, keep, by, shape: Shape::Plain };
+        let def =
+            RollupDef { name: self.name.as_str().into(), bucket_ms, keep, by, shape: Shape::Plain, while_open: true };
         Layout::of(&def).map_err(|problem| ("by", problem))?;
         Ok(def)
     }

@@ -3,12 +3,14 @@
 //! - once 30 s after its end, looked at each minute;
 //! - with the shares that came later, every 5 minutes. Flows from the past, as from a replayed capture, are in buckets that
 //!   have ended, so they appear then;
-//! - while it is open, when it is wider than 5 minutes: every 24th of its width, but not more often than every 5 minutes.
+//! - while it is open, when it is wider than 5 minutes and its rollup is one for readers of tables
+//!   ([`RollupDef::while_open`]): every 24th of its width, but not more often than every 5 minutes.
 //!
-//! Buckets of narrow rollups that wait longer (flows from the future) are emitted by age. Before its time everything is
+//! Buckets of other rollups that wait longer (flows from the future) are emitted by age. Before its time everything is
 //! emitted after very many flows, and what holds most memory when memory is short. Whoever asks the API has open sums
 //! emitted at once.
 
+use crate::flow::RollupDef;
 use crate::flow::time::{MINUTE_MS, SECOND_MS};
 
 /// How long after a bucket's end its first rows are emitted.
@@ -18,11 +20,11 @@ const TICK_MS: i64 = MINUTE_MS;
 /// How often late shares are emitted. Each emission has a row for nearly every key of a bucket, and exporters that report
 /// long flows at their end add to the last 15 minutes all the time: each minute, these were 16 rows a key instead of 4.
 const LATE_EVERY_MS: i64 = 5 * MINUTE_MS;
-/// Least pause between two emissions of an open bucket; rollups with wider buckets have them emitted while open.
+/// Least pause between two emissions of an open bucket; only wider ones are emitted while open.
 const OPEN_EVERY_MIN_MS: i64 = 5 * MINUTE_MS;
 /// Parts of a bucket's width after which it is emitted while open: 12 rows a key and hour, 24 a key and day.
 const OPEN_PARTS: i64 = 24;
-/// Longest time that sums of narrow rollups wait. Only buckets in the future wait so long.
+/// Longest time that sums wait after their bucket might have ended. Only buckets in the future wait so long.
 const WAIT_MAX_MS: i64 = 10 * MINUTE_MS;
 /// Flows after which everything is emitted: bounds what has to be read again after a crash (seconds), and what of the log
 /// is kept for it (1 to 2 GiB).
@@ -60,19 +62,22 @@ impl Tick {
     }
 
     /// Whether a bucket is due, by its number and the clock when it got its first share.
-    pub(super) fn is_due(&self, bucket_ms: i64, number: i64, first_ms: i64) -> bool {
+    pub(super) fn is_due(&self, def: &RollupDef, number: i64, first_ms: i64) -> bool {
+        let bucket_ms = def.bucket_ms;
         let end = number.saturating_add(1).saturating_mul(bucket_ms);
         if end <= self.now {
             return end > self.before || self.crosses(LATE_EVERY_MS);
         }
-        if is_wide(bucket_ms) {
-            return self.crosses(OPEN_EVERY_MIN_MS.max(bucket_ms / OPEN_PARTS));
+        let waited_ms = (self.now + DELAY_MS - first_ms).abs();
+        match (is_wide(bucket_ms), def.while_open) {
+            (true, true) => self.crosses(OPEN_EVERY_MIN_MS.max(bucket_ms / OPEN_PARTS)),
+            (true, false) => waited_ms >= bucket_ms + WAIT_MAX_MS,
+            (false, _) => waited_ms >= WAIT_MAX_MS,
         }
-        (self.now + DELAY_MS - first_ms).abs() >= WAIT_MAX_MS
     }
 }
 
-/// Whether a rollup's buckets are emitted while they are open.
+/// Whether a rollup's buckets may be emitted while they are open.
 pub(super) fn is_wide(bucket_ms: i64) -> bool {
     bucket_ms > OPEN_EVERY_MIN_MS
 }

@@ -125,10 +125,12 @@ fn reload_now(running: &Running) -> Result<Reloaded, Vec<String>> {
     let old = running.settings.load_full();
     let mut reloaded = Reloaded::default();
 
-    let defs = new.stages.aggregate.rollups().map_err(|problems| {
+    let defs = new.rollups().map_err(|problems| {
         problems.iter().map(|p| format!("[aggregate] {}: {}", p.key, p.problem)).collect::<Vec<_>>()
     })?;
-    let rollups = Rollups::compare(&running.rollups.load(), defs);
+    let in_force = running.rollups.load();
+    let own = old.stages.aggregate.rollups([]).unwrap_or_default();
+    let rollups = Rollups::compare(&in_force, with_those_of_sinks(defs, &in_force, &own));
     compare(&old, &mut new, &rollups, &mut reloaded);
     let tokens = Tokens::load(&new.stages.admin, &new.base).map_err(|errors| {
         errors.iter().map(|e: &KeyError| format!("[admin] {}: {}", e.key, e.problem)).collect::<Vec<_>>()
@@ -232,6 +234,18 @@ impl Rollups {
     }
 }
 
+/// Adds what is in force because a sink wanted it: the others store it as well, so it stays until the next start, whatever
+/// becomes of that sink. `own` are the rollups that no sink had to want.
+fn with_those_of_sinks(mut defs: Vec<RollupDef>, in_force: &[RollupDef], own: &[RollupDef]) -> Vec<RollupDef> {
+    let has = |defs: &[RollupDef], name: &str| defs.iter().any(|def| &*def.name == name);
+    for def in in_force.iter().filter(|def| !has(own, &def.name)) {
+        if !has(&defs, &def.name) {
+            defs.push(def.clone());
+        }
+    }
+    defs
+}
+
 /// Notes what differs, and leaves in `new.shown` what will be in force.
 fn compare(old: &Settings, new: &mut Settings, rollups: &Rollups, reloaded: &mut Reloaded) {
     let reason = |key: &str| match &rollups.refused {
@@ -309,6 +323,18 @@ mod tests {
             assert!(!refused.changed && refused.defs == old);
             assert!(refused.refused.unwrap().contains(&*old[1].name));
         }
+    }
+
+    #[test]
+    fn a_rollup_that_only_a_sink_wanted_stays_when_the_sink_goes() {
+        let own = RollupDef::defaults();
+        let mut in_force = own.clone();
+        in_force.push(RollupDef::usage_ports());
+        assert_eq!(with_those_of_sinks(own.clone(), &in_force, &own), in_force);
+        assert_eq!(with_those_of_sinks(in_force.clone(), &in_force, &own), in_force);
+        let mut fewer = own.clone();
+        fewer.remove(1);
+        assert_eq!(with_those_of_sinks(fewer.clone(), &own, &own), fewer, "one of the file's own may go");
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl App {
         feeds.ask_sql(sql)?;
         let watch = Watch::spawn(enrichment.clone(), Box::new(tell_reload)).map_err(StartError::new)?;
 
-        let rollups = stages.aggregate.rollups().map_err(|problems| {
+        let rollups = settings.rollups().map_err(|problems| {
             StartError(
                 problems.iter().map(|p| format!("[aggregate] {}: {}", p.key, p.problem)).collect::<Vec<_>>().join("\n"),
             )

@@ -139,6 +139,12 @@ pub trait SinkConfig: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// Rollups that its store answers from beside the default ones. They are kept while such a sink is configured, unless the
+    /// file defines one of the same name.
+    fn rollups(&self) -> Vec<RollupDef> {
+        Vec::new()
+    }
+
     /// Folders that must be writable, for `check` and for clear errors at start.
     fn folders(&self) -> Vec<std::path::PathBuf> {
         Vec::new()

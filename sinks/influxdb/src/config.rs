@@ -7,7 +7,7 @@ use std::time::Duration;
 use sink_api::rollup::Keep;
 use sink_api::sink::{KeyError, ParsedSink, Retention};
 use sink_api::time::DAY_MS;
-use sink_api::{FlowStore, Secret, Sink, SinkConfig, SinkContext, SinkError};
+use sink_api::{FlowStore, RollupDef, Secret, Sink, SinkConfig, SinkContext, SinkError};
 
 use crate::http::Client;
 use crate::place;
@@ -29,6 +29,7 @@ pub const KEYS: &[&str] = &[
     "password_file",
     "ca_file",
     "detail",
+    "usage_ports",
     "tags_max",
     "gzip",
     "retention_detail_days",
@@ -84,6 +85,8 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// Whether flows are stored too.
     pub detail: bool,
+    /// Whether a subscriber's top ports are answered from a rollup by the hour.
+    pub usage_ports: bool,
     /// How many subscribers have a tag of their own in `usage`.
     pub tags_max: u32,
     /// Whether requests are compressed.
@@ -112,6 +115,7 @@ impl Default for Config {
             password_file: None,
             ca_file: None,
             detail: false,
+            usage_ports: true,
             tags_max: TAGS_MAX_DEFAULT,
             gzip: true,
             retention: Retention::default(),
@@ -200,6 +204,7 @@ fn set(config: &mut Config, key: &str, value: &toml::Value, base: &Path) -> Resu
         "password_file" => config.password_file = Some(base.join(text()?)),
         "ca_file" => config.ca_file = Some(base.join(text()?)),
         "detail" => config.detail = flag()?,
+        "usage_ports" => config.usage_ports = flag()?,
         "tags_max" => config.tags_max = number(0..=10_000_000)? as u32,
         "gzip" => config.gzip = flag()?,
         "retention_detail_days" => config.retention.detail_days = number(1..=36_500)? as u32,
@@ -232,6 +237,10 @@ impl SinkConfig for Config {
 
     fn probe(&self) -> Result<Option<String>, SinkError> {
         place::probe(&Client::new(self)?, self).map(Some)
+    }
+
+    fn rollups(&self) -> Vec<RollupDef> {
+        self.usage_ports.then(RollupDef::usage_ports).into_iter().collect()
     }
 
     fn memory_bytes_max(&self) -> u64 {

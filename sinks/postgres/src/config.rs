@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sink_api::sink::{KeyError, ParsedSink, Retention};
-use sink_api::{Field, FlowStore, Secret, Sink, SinkConfig, SinkContext, SinkError};
+use sink_api::{Field, FlowStore, RollupDef, Secret, Sink, SinkConfig, SinkContext, SinkError};
 
 use crate::columns;
 use crate::sink::PostgresSink;
@@ -30,6 +30,7 @@ pub const KEYS: &[&str] = &[
     "chunk_interval_hours",
     "statement_timeout_s",
     "connections",
+    "usage_ports",
     "debug_log_rows",
 ];
 
@@ -87,6 +88,8 @@ pub struct Config {
     pub statement_timeout: Duration,
     /// Connections that write side by side.
     pub connections: usize,
+    /// Whether a subscriber's top ports are answered from a rollup by the hour.
+    pub usage_ports: bool,
     /// Malformed datagrams that are kept in `netflow.netflow_debug_log`; 0 for no such table.
     pub debug_log_rows: u32,
 }
@@ -112,6 +115,7 @@ impl Config {
             chunk_interval_hours: 24,
             statement_timeout: Duration::from_secs(300),
             connections: 2,
+            usage_ports: true,
             debug_log_rows: 0,
         }
     }
@@ -218,6 +222,7 @@ fn set(config: &mut Config, key: &str, value: &toml::Value, base: &Path) -> Resu
         "chunk_interval_hours" => config.chunk_interval_hours = number(1..=8_760)? as u32,
         "statement_timeout_s" => config.statement_timeout = Duration::from_secs(number(1..=86_400)? as u64),
         "debug_log_rows" => config.debug_log_rows = number(0..=DEBUG_LOG_ROWS_MAX)? as u32,
+        "usage_ports" => config.usage_ports = value.as_bool().ok_or("true or false")?,
         "connections" => config.connections = number(1..=CONNECTIONS_MAX)? as usize,
         _ => return Err(format!("a sink of this kind has {}", KEYS.join(", "))),
     }
@@ -235,6 +240,10 @@ impl SinkConfig for Config {
 
     fn probe(&self) -> Result<Option<String>, SinkError> {
         crate::schema::describe(&mut crate::connect::connect(self)?, self.timescale).map(Some)
+    }
+
+    fn rollups(&self) -> Vec<RollupDef> {
+        self.usage_ports.then(RollupDef::usage_ports).into_iter().collect()
     }
 
     fn memory_bytes_max(&self) -> u64 {

@@ -87,7 +87,7 @@ fn answers_are_those_of_the_reference() {
     let report = run(&database.config(), &options).unwrap_or_else(|failures| panic!("{}", failures.join("\n")));
     assert!(report.questions > 500, "{report:?}");
     let hypertables = "SELECT count(*) FROM timescaledb_information.hypertables";
-    assert_eq!(number(&mut database.client(), hypertables), 8, "flows, six rollups, alerts");
+    assert_eq!(number(&mut database.client(), hypertables), 9, "flows, seven rollups, alerts");
 }
 
 #[test]

@@ -35,7 +35,7 @@ proptest! {
     ) {
         let mut by: Vec<_> = keys.into_iter().map(Key::Field).collect();
         by.retain(|key| RollupRowsOf(key).is_key());
-        let def = RollupDef { name: "own".into(), bucket_ms, keep: crate::flow::rollup::Keep::Detail, by, shape: Shape::Plain };
+        let def = RollupDef { name: "own".into(), bucket_ms, keep: crate::flow::rollup::Keep::Detail, by, shape: Shape::Plain, while_open: true };
         prop_assume!(Aggregator::new(Arc::new(vec![def.clone()]), Config::default(), Arc::default()).is_ok());
         let (mut aggregator, _) = aggregator(vec![def.clone()], Config::default());
         let batch = batch(&flows);

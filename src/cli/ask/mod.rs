@@ -43,7 +43,7 @@ impl Whom {
         let Some(path) = &self.data else {
             return Ok(Source { client: Client::new(&self.url, self.token.as_deref())?, _folder: None });
         };
-        let rollups = common.load()?.stages.aggregate.rollups();
+        let rollups = common.load()?.rollups();
         // Loading has checked them: there are no problems left.
         let folder = Folder::serve(path, rollups.unwrap_or_else(|_| RollupDef::defaults()))?;
         let client = Client::new(&folder.url, Some(&folder.token))?;

@@ -14,6 +14,7 @@ use std::path::{Path as FsPath, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use self::document::{Document, Overlay, Path};
+use crate::flow::RollupDef;
 use crate::flow::sink::KeyError;
 use crate::{aggregate, control, decode, enrich, log, receive, telemetry};
 
@@ -62,6 +63,16 @@ pub struct Settings {
     pub base: PathBuf,
     /// Every value as text with its origin.
     pub shown: Vec<Shown>,
+}
+
+impl Settings {
+    /// Every rollup that is kept: those of the aggregator's settings, and those that the sinks' stores answer from.
+    ///
+    /// # Errors
+    /// As [`aggregate::Config::rollups`]; loading has checked them.
+    pub fn rollups(&self) -> Result<Vec<RollupDef>, Vec<aggregate::Problem>> {
+        self.stages.aggregate.rollups(self.sinks.iter().flat_map(|sink| sink.config.rollups()))
+    }
 }
 
 /// Where settings come from.
@@ -170,7 +181,7 @@ fn check(stages: &Stages, base: &FsPath, document: &Document<'_>, problems: &mut
     };
     say("receive", pairs(stages.receive.problems()));
     say("decode", pairs(stages.decode.problems()));
-    let rollups = stages.aggregate.rollups().err().unwrap_or_default();
+    let rollups = stages.aggregate.rollups([]).err().unwrap_or_default();
     say("aggregate", rollups.into_iter().map(|e| KeyError { key: e.key, problem: e.problem }).collect());
     say("admin", stages.admin.problems());
     say("alerts", stages.alerts.problems());

@@ -108,10 +108,11 @@ pub const LOG: LogId = LogId([7; 16]);
 /// A second collector's log in the same place.
 pub const OTHER_LOG: LogId = LogId([9; 16]);
 
-/// The default rollups, `talkers` with few hosts beside the customers so that some are cut, and one rollup of a user's own.
+/// The default rollups and `usage_ports`, `talkers` with few hosts beside the customers so that some are cut, and one rollup of a user's own.
 fn rollup_defs() -> Vec<RollupDef> {
     use crate::batch::Field::{DstPort, ExporterIp, ResellerId, Tos};
     let mut defs = RollupDef::defaults();
+    defs.push(RollupDef::usage_ports());
     for def in &mut defs {
         if let Shape::Talkers { others } = &mut def.shape {
             *others = 3;
@@ -123,6 +124,7 @@ fn rollup_defs() -> Vec<RollupDef> {
         keep: crate::rollup::Keep::Aggregate,
         by: [ExporterIp, ResellerId, DstPort, Tos].map(Key::Field).into(),
         shape: Shape::Plain,
+        while_open: true,
     });
     defs
 }

@@ -208,11 +208,17 @@ pub(super) fn questions(set: &DataSet) -> Vec<Question> {
         let stepped = Question { interval_ms: Some(interval_ms), ..question(&["protocol"], "any", ranges[1]) };
         questions.push(Question { order: OrderBy::Time, ..stepped });
     }
-    for name in ["traffic", "talkers", "usage", "usage_apps", "geo", "by_exporter", "none"] {
+    for name in ["traffic", "talkers", "usage", "usage_apps", "usage_ports", "geo", "by_exporter", "none"] {
         let tier = || TierChoice::Rollup(name.to_owned());
         for by in [&["nas_id"][..], &["reseller_id"], &["src_ip"], &["host"], &["subscriber_id", "direction"], &["tos"]]
         {
             questions.push(Question { tier: tier(), ..question(by, "any", ranges[2]) });
+        }
+    }
+    for who in ["subscriber 00000000-0000-0007-0000-000000000001", "subscriber 00000000-0000-0063-0000-000000000001"] {
+        for range in &ranges[1..3] {
+            let tier = TierChoice::Rollup("usage_ports".to_owned());
+            questions.push(Question { tier, ..question(&["protocol", "service_port"], who, *range) });
         }
     }
     questions.push(Question { limit: Some(0), ..question(&["src_ip"], "any", ranges[0]) });

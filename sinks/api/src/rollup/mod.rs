@@ -104,14 +104,39 @@ pub struct RollupDef {
     pub by: Vec<Key>,
     /// What it does beyond grouping.
     pub shape: Shape,
+    /// Whether buckets wider than 5 minutes are emitted now and then while they are open, and not only at their end: for those who
+    /// read the store's tables. Questions to the collector have open sums emitted anyway.
+    pub while_open: bool,
+}
+
+/// Grouping of `usage_apps`.
+const USAGE_APPS: &[Field] = &[
+    Field::NasId,
+    Field::Site,
+    Field::ResellerId,
+    Field::SubscriberId,
+    Field::Direction,
+    Field::Protocol,
+    Field::ServicePort,
+    Field::App,
+];
+
+fn fields(fields: &[Field]) -> Vec<Key> {
+    fields.iter().map(|field| Key::Field(*field)).collect()
 }
 
 impl RollupDef {
     /// The five rollups that are always there.
     pub fn defaults() -> Vec<Self> {
         use Field::{App, Direction, NasId, Protocol, ResellerId, ServicePort, Site, SubscriberId};
-        let fields = |fields: &[Field]| fields.iter().map(|f| Key::Field(*f)).collect::<Vec<_>>();
-        let def = |name: &str, bucket_ms, keep, by, shape| Self { name: name.into(), bucket_ms, keep, by, shape };
+        let def = |name: &str, bucket_ms, keep, by, shape| Self {
+            name: name.into(),
+            bucket_ms,
+            keep,
+            by,
+            shape,
+            while_open: true,
+        };
         let mut talkers = fields(&[NasId, ResellerId]);
         talkers.extend([Key::Host, Key::Role]);
         let mut geo = fields(&[NasId, ResellerId, Direction]);
@@ -132,15 +157,16 @@ impl RollupDef {
                 fields(&[NasId, Site, ResellerId, SubscriberId, Direction]),
                 Shape::PerSubscriber,
             ),
-            def(
-                "usage_apps",
-                DAY_MS,
-                Keep::Aggregate,
-                fields(&[NasId, Site, ResellerId, SubscriberId, Direction, Protocol, ServicePort, App]),
-                Shape::PerSubscriber,
-            ),
+            def("usage_apps", DAY_MS, Keep::Aggregate, fields(USAGE_APPS), Shape::PerSubscriber),
             def("geo", HOUR_MS, Keep::Aggregate, geo, Shape::Plain),
         ]
+    }
+
+    /// `usage_ports`: `usage_apps` by the hour, kept as long as detail, for stores that cannot find one subscriber's flows of a day at
+    /// once.
+    pub fn usage_ports() -> Self {
+        let (name, by, shape) = (Text::from("usage_ports"), fields(USAGE_APPS), Shape::PerSubscriber);
+        Self { name, bucket_ms: HOUR_MS, keep: Keep::Detail, by, shape, while_open: false }
     }
 
     /// Whether rows of this rollup carry `cut_bytes`.
@@ -216,7 +242,7 @@ mod tests {
         let defs = RollupDef::defaults();
         let names: Vec<_> = defs.iter().map(|d| &*d.name).collect();
         assert_eq!(names, ["traffic", "talkers", "usage", "usage_apps", "geo"]);
-        for def in &defs {
+        for def in defs.iter().chain([&RollupDef::usage_ports()]) {
             assert!(def.by.contains(&Key::Field(Field::ResellerId)), "{}", def.name);
             assert!(RollupRows::new(def).is_some(), "{}", def.name);
             for key in &def.by {

@@ -46,6 +46,12 @@ pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n"))
 }
 
+/// A tag has one of some values, of which there is one at least.
+pub fn any_of<'a>(tag: &str, values: impl IntoIterator<Item = &'a String>) -> String {
+    let each: Vec<String> = values.into_iter().map(|value| equals(tag, value)).collect();
+    format!("({})", each.join(" OR "))
+}
+
 /// A tag or field equals a text.
 fn equals(name: &str, value: &str) -> String {
     format!("\"{name}\" = {}", literal(value))

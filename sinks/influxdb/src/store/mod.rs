@@ -8,6 +8,7 @@ mod columns;
 mod conditions;
 mod flows;
 mod points;
+mod resellers;
 mod sums;
 
 use std::sync::{Arc, OnceLock};

@@ -21,7 +21,10 @@ impl InfluxStore {
         let mut grouper = Grouper::new(&self.name, question, plan, GROUPS_MAX);
         let keep = plan.rollup.as_ref().map_or(Keep::Detail, |def| def.keep);
         match &plan.rollup {
-            Some(def) => self.add_rollup(question, plan, def, None, &mut grouper)?,
+            Some(def) => {
+                let resellers = self.of_resellers(question, plan, def)?;
+                self.add_rollup(question, plan, def, resellers.as_deref(), &mut grouper)?;
+            }
             None => self.add_flows(question, plan, &mut grouper)?,
         }
         Ok(grouper.finish(self.expired_before(plan.range.from, keep)))

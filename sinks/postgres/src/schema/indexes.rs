@@ -2,13 +2,12 @@
 //!
 //! Every table has a BRIN on its time, which costs next to nothing; that of `flows` holds the subscriber as well, since flows
 //! are written by subscriber: one subscriber's stand in a page or two of each group. A BRIN finds only what was summarised,
-//! which [`summarise`] does as rows come. Long rollups have a B-tree by subscriber.
+//! which [`summarise`] does as rows come. Rollups by subscriber have a B-tree.
 
 use std::collections::BTreeSet;
 
 use postgres::{Client, Transaction};
 use sink_api::SinkError;
-use sink_api::rollup::Keep;
 use sink_api::time::DAY_MS;
 
 use super::{Layout, Table, failed, partitions};
@@ -27,7 +26,7 @@ const LOCK_TIMEOUT: &str = "2s";
 /// Makes the indexes of a new table.
 pub fn make(tx: &mut Transaction<'_>, table: &Table) -> Result<(), SinkError> {
     tx.batch_execute(&brin(table)).map_err(failed)?;
-    if table.keep == Keep::Aggregate && table.has("subscriber_id") {
+    if table.is_rollup() && table.has("subscriber_id") {
         tx.batch_execute(&format!("CREATE INDEX ON {} (subscriber_id, {})", table.quoted, table.time))
             .map_err(failed)?;
     }

@@ -54,6 +54,11 @@ impl Table {
         Self { name, quoted, columns, time: "time", keep: Keep::Detail, by_subscriber }
     }
 
+    /// Whether it holds a rollup.
+    pub fn is_rollup(&self) -> bool {
+        self.time == BUCKET
+    }
+
     /// A rollup's table.
     pub fn rollup(config: &Config, def: &RollupDef) -> Self {
         let name = config.rollup_name(&def.name);
