@@ -126,6 +126,11 @@ pub mod country {
     pub struct CountryText([u8; 2]);
 
     impl CountryText {
+        /// The letters, ASCII.
+        pub fn bytes(self) -> [u8; 2] {
+            self.0
+        }
+
         /// The letters.
         pub fn as_str(&self) -> &str {
             std::str::from_utf8(&self.0).unwrap_or("??")

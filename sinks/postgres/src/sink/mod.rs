@@ -14,15 +14,14 @@ use std::time::Duration;
 use postgres::{Client, Transaction};
 use sink_api::sink::{Group, RefusedRow, SinkCounters};
 use sink_api::time::DAY_MS;
-use sink_api::{Field, LogId, Sink, SinkContext, SinkError, Uuid};
+use sink_api::{Field, FlowBatch, LogId, Sink, SinkContext, SinkError, Uuid};
 
 use crate::alerts;
 use crate::config::Config;
 use crate::connect::{chain, connect, sink_error};
 use crate::debug_log::DebugLog;
-use crate::encode::{HEADER, Rows, TRAILER};
+use crate::encode::{HEADER, ROWS, RowOf, Rows, TRAILER};
 use crate::schema::{self, Layout, Partitions, Prepared, Table};
-use order::RowOf;
 use parts::Ranges;
 use pulled::{FlowRows, Pulled};
 use summaries::Summaries;
@@ -256,16 +255,16 @@ fn commit(
     let buffer = &mut connection.buffer;
     let mut tx = connection.client.transaction().map_err(|e| sink_error("begin", &e))?;
     place.hold(&mut tx)?;
-    let flows = encoders(&pulled.flows, &tables.fields);
+    let mut flows = encoder(&pulled.flows, &tables.fields);
     let by_subscriber = tables.flows.by_subscriber;
     let rows = if by_subscriber { order::by_subscriber(&pulled.flows) } else { order::as_they_came(&pulled.flows) };
-    copy(&mut tx, &tables.flows, &flows, &rows, buffer)?;
+    copy(&mut tx, &tables.flows, &mut flows, &rows, buffer)?;
     for (name, table) in &tables.rollups {
         let has_cut = table.has("cut_bytes");
         let of_table = || pulled.sums.iter().filter(|sums| *sums.rollup().rollup == **name);
-        let sums: Vec<_> = of_table().map(|sums| Rows::of_rollup(sums.rollup(), has_cut)).collect();
+        let sums: Vec<_> = of_table().map(|sums| sums.rollup()).collect();
         let rows = (0..).zip(of_table()).flat_map(|(index, sums)| sums.rows.iter().map(move |row| (index, *row)));
-        copy(&mut tx, table, &sums, &rows.collect::<Vec<_>>(), buffer)?;
+        copy(&mut tx, table, &mut Rows::of_rollup(&sums, has_cut), &rows.collect::<Vec<_>>(), buffer)?;
     }
     if let Some(table) = &tables.alerts {
         copy_alerts(&mut tx, table, pulled, tables.log_id)?;
@@ -274,16 +273,17 @@ fn commit(
     tx.commit().map_err(|e| sink_error("commit", &e))
 }
 
-/// What writes the rows of each batch.
-fn encoders<'a>(flows: &'a [FlowRows], fields: &[Field]) -> Vec<Rows<'a>> {
-    flows.iter().map(|part| Rows::of_flows(part.batch(), fields)).collect()
+/// What writes the rows of a group.
+fn encoder<'a>(flows: &'a [FlowRows], fields: &[Field]) -> Rows<'a> {
+    let batches: Vec<&FlowBatch> = flows.iter().map(FlowRows::batch).collect();
+    Rows::of_flows(&batches, fields)
 }
 
-/// Sends rows into a table by one COPY, each by the encoder of its batch; no rows, no COPY.
+/// Sends rows into a table by one COPY; no rows, no COPY.
 fn copy(
     tx: &mut Transaction<'_>,
     table: &Table,
-    encoders: &[Rows<'_>],
+    encoder: &mut Rows<'_>,
     rows: &[RowOf],
     buffer: &mut Vec<u8>,
 ) -> Result<(), SinkError> {
@@ -294,8 +294,8 @@ fn copy(
     let broken = |error: std::io::Error| copy_error(&table.name, &error);
     buffer.clear();
     buffer.extend_from_slice(HEADER);
-    for (batch, row) in rows {
-        encoders[*batch as usize].write(*row as usize, buffer);
+    for rows in rows.chunks(ROWS) {
+        encoder.write(rows, buffer);
         if buffer.len() >= PIECE_BYTES {
             writer.write_all(buffer).map_err(broken)?;
             buffer.clear();

@@ -6,9 +6,7 @@
 use sink_api::Uuid;
 
 use super::FlowRows;
-
-/// A row of a group: number of its batch in the group, row in the batch.
-pub(super) type RowOf = (u32, u32);
+use crate::encode::RowOf;
 
 /// Every row, batch by batch.
 pub(super) fn as_they_came(flows: &[FlowRows]) -> Vec<RowOf> {

@@ -3,10 +3,10 @@
 use postgres::Client;
 use sink_api::SinkError;
 
-use super::order::{RowOf, as_they_came};
-use super::{FlowRows, Tables, copy, encoders, session};
+use super::order::as_they_came;
+use super::{FlowRows, Tables, copy, encoder, session};
 use crate::config::Config;
-use crate::encode::Rows;
+use crate::encode::{RowOf, Rows};
 use crate::schema::Table;
 
 /// Rows of one group that may be set aside one by one: with more, something is wrong with the table and not with the rows.
@@ -19,7 +19,7 @@ pub(super) type Rejected = (u32, u32, String);
 /// COPY leaves the connection unusable.
 pub(super) fn find(config: &Config, tables: &Tables, flows: &[FlowRows]) -> Result<Vec<Rejected>, SinkError> {
     let table = &tables.flows;
-    let (all, encoders) = (as_they_came(flows), encoders(flows, &tables.fields));
+    let (all, mut encoder) = (as_they_came(flows), encoder(flows, &tables.fields));
     let mut parts = vec![&all[..]];
     let mut client = None;
     let mut rejected = Vec::new();
@@ -28,7 +28,7 @@ pub(super) fn find(config: &Config, tables: &Tables, flows: &[FlowRows]) -> Resu
             Some(client) => client,
             None => session(config)?,
         };
-        match (attempt(connected, table, &encoders, part), part) {
+        match (attempt(connected, table, &mut encoder, part), part) {
             (Ok(connected), _) => client = Some(connected),
             (Err(SinkError::Reject(reason)), [(batch, row)]) => rejected.push((*batch, *row, reason)),
             (Err(SinkError::Reject(_)), _) => {
@@ -46,10 +46,10 @@ pub(super) fn find(config: &Config, tables: &Tables, flows: &[FlowRows]) -> Resu
 }
 
 /// Writes the rows and rolls back; gives the connection back when that went well.
-fn attempt(mut client: Client, table: &Table, encoders: &[Rows<'_>], rows: &[RowOf]) -> Result<Client, SinkError> {
+fn attempt(mut client: Client, table: &Table, encoder: &mut Rows<'_>, rows: &[RowOf]) -> Result<Client, SinkError> {
     let failed = |error: postgres::Error| crate::connect::sink_error("rollback", &error);
     let mut tx = client.transaction().map_err(failed)?;
-    copy(&mut tx, table, encoders, rows, &mut Vec::new())?;
+    copy(&mut tx, table, encoder, rows, &mut Vec::new())?;
     tx.rollback().map_err(failed)?;
     Ok(client)
 }
