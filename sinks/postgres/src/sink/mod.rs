@@ -1,20 +1,23 @@
-//! Writing: one group, one transaction, cursor included; or, on several connections, one transaction a part of the group, each
-//! with the range of positions that it holds, and the cursor after all of them.
+//! Writing: a group, or as much of it as one transaction should hold, is one transaction, cursor included; or, on several
+//! connections, one transaction a part, each with the range of positions that it holds, and the cursor after all of them. What
+//! comes next is pulled while the server works.
 
 mod order;
 mod parts;
+mod place;
 mod pulled;
 mod reject;
 mod summaries;
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use postgres::{Client, Transaction};
 use sink_api::sink::{Group, RefusedRow, SinkCounters};
 use sink_api::time::DAY_MS;
-use sink_api::{Field, FlowBatch, LogId, Sink, SinkContext, SinkError, Uuid};
+use sink_api::{Field, FlowBatch, LogId, Sink, SinkContext, SinkError};
 
 use crate::alerts;
 use crate::config::Config;
@@ -23,7 +26,8 @@ use crate::debug_log::DebugLog;
 use crate::encode::{HEADER, ROWS, RowOf, Rows, TRAILER};
 use crate::schema::{self, Layout, Partitions, Prepared, Table};
 use parts::Ranges;
-use pulled::{FlowRows, Pulled};
+use place::{Mark, Place};
+use pulled::{FlowRows, Intake, Pulled};
 use summaries::Summaries;
 
 /// Bytes that are encoded before they are handed to the connection: measured best between 64 and 256 KiB.
@@ -72,70 +76,6 @@ struct Tables {
     rollups: BTreeMap<String, Table>,
     alerts: Option<Table>,
     log_id: LogId,
-}
-
-/// What a transaction says about positions.
-#[derive(Clone, Copy)]
-enum Mark {
-    /// Everything up to here is stored.
-    UpTo(u64),
-    /// These, both included, are stored.
-    Range(u64, u64),
-}
-
-/// Which log's cursor of which place.
-struct Place {
-    target: String,
-    log_id: String,
-}
-
-impl Place {
-    fn of(config: &Config, context: &SinkContext) -> Self {
-        Self { target: config.target(), log_id: Uuid::from_bytes(context.log_id.0).to_string() }
-    }
-
-    /// Ends what earlier connections of this log have under way here, so that what is read next is all there will be: a
-    /// COMMIT that reached the server before its connection was lost may still be done after we are connected again.
-    fn fence(&self, client: &mut Client) -> Result<(), SinkError> {
-        let failed = |e: postgres::Error| sink_error("fence", &e);
-        let ours = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 \
-                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-                    AND (classid::bigint << 32) | objid::bigint = hashtextextended($1, 0) AND pid <> pg_backend_pid()";
-        client.query(ours, &[&self.lock_name()]).map_err(failed)?;
-        let mut tx = client.transaction().map_err(failed)?;
-        tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&self.lock_name()]).map_err(failed)?;
-        tx.commit().map_err(failed)
-    }
-
-    /// Held, shared, by every transaction that writes.
-    fn hold(&self, tx: &mut Transaction<'_>) -> Result<(), SinkError> {
-        let sql = "SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))";
-        tx.execute(sql, &[&self.lock_name()]).map(drop).map_err(|e| sink_error("fence", &e))
-    }
-
-    fn lock_name(&self) -> String {
-        format!("rgz-netflow {} {}", self.target, self.log_id)
-    }
-
-    fn mark(&self, tx: &mut Transaction<'_>, mark: Mark) -> Result<(), SinkError> {
-        let failed = |e: postgres::Error| sink_error("cursor", &e);
-        match mark {
-            Mark::UpTo(last) => {
-                let upsert = "INSERT INTO netflow.cursors (target, log_id, position) VALUES ($1, $2::text::uuid, $3) \
-                              ON CONFLICT (target, log_id) DO UPDATE SET position = excluded.position, updated_at = now()";
-                tx.execute(upsert, &[&self.target, &self.log_id, &(last as i64)]).map_err(failed)?;
-                let done =
-                    "DELETE FROM netflow.cursor_ranges WHERE target = $1 AND log_id = $2::text::uuid AND last <= $3";
-                tx.execute(done, &[&self.target, &self.log_id, &(last as i64)]).map_err(failed)?;
-            }
-            Mark::Range(first, last) => {
-                let insert = "INSERT INTO netflow.cursor_ranges (target, log_id, first, last) \
-                              VALUES ($1, $2::text::uuid, $3, $4)";
-                tx.execute(insert, &[&self.target, &self.log_id, &(first as i64), &(last as i64)]).map_err(failed)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// A connection for writing.
@@ -234,14 +174,45 @@ impl PostgresSink {
         commit(&mut self.connections[0], &self.tables, &self.place, pulled, Mark::UpTo(last))
     }
 
-    /// Stores what was pulled, on several connections where that is worth it. What is left in `pulled` after an error of
-    /// kind `Reject` is not stored.
-    fn commit_all(&mut self, pulled: &mut Pulled, last: u64) -> Result<(), SinkError> {
-        if self.connections.len() > 1 {
-            parts::commit(&mut self.connections, &self.tables, &self.place, pulled)?;
-        }
-        commit(&mut self.connections[0], &self.tables, &self.place, pulled, Mark::UpTo(last))
+    fn intake(&self) -> Intake<'_> {
+        let Self { config, tables, stored, .. } = self;
+        Intake { config, tables, stored, now_ms: (self.context.clock)() }
     }
+
+    /// Stores what was pulled, and pulls what comes next meanwhile where there may be more.
+    fn commit_and_pull(
+        &mut self,
+        pulled: &mut Pulled,
+        last: u64,
+        group: &mut dyn Group,
+    ) -> (Result<(), SinkError>, Result<Pulled, SinkError>) {
+        let now_ms = (self.context.clock)();
+        let Self { config, tables, stored, place, connections, .. } = self;
+        if !pulled.is_full {
+            return (commit_all(connections, tables, place, pulled, last), Ok(Pulled::default()));
+        }
+        let intake = Intake { config, tables, stored, now_ms };
+        std::thread::scope(|scope| {
+            let committing = scope.spawn(|| commit_all(connections, tables, place, pulled, last));
+            let next = intake.pull(group);
+            (committing.join().unwrap_or_else(|panic| resume_unwind(panic)), next)
+        })
+    }
+}
+
+/// Stores what was pulled, on several connections where that is worth it. What is left in `pulled` after an error of
+/// kind `Reject` is not stored.
+fn commit_all(
+    connections: &mut [Connection],
+    tables: &Tables,
+    place: &Place,
+    pulled: &mut Pulled,
+    last: u64,
+) -> Result<(), SinkError> {
+    if connections.len() > 1 {
+        parts::commit(connections, tables, place, pulled)?;
+    }
+    commit(&mut connections[0], tables, place, pulled, Mark::UpTo(last))
 }
 
 /// One transaction: rows of every table, and what it says about positions.
@@ -334,18 +305,22 @@ impl Sink for PostgresSink {
     }
 
     fn write(&mut self, group: &mut dyn Group) -> Result<(), SinkError> {
-        let mut pulled = self.pull(group)?;
-        let Some(last) = pulled.last else { return Ok(()) };
-        self.make_room(&pulled)?;
-        if self.tables.flows.by_subscriber {
-            self.summaries.note(&pulled.flows);
+        let mut pulled = self.intake().pull(group)?;
+        // One transaction, or one on each connection, after the other: each moves the cursor to where it ends.
+        while let Some(last) = pulled.last {
+            self.make_room(&pulled)?;
+            if self.tables.flows.by_subscriber {
+                self.summaries.note(&pulled.flows);
+            }
+            let (outcome, next) = self.commit_and_pull(&mut pulled, last, group);
+            match outcome {
+                Err(SinkError::Reject(reason)) => self.commit_others(&mut pulled, last, group, reason)?,
+                other => other?,
+            }
+            self.stored.forget_up_to(last);
+            self.expired_flows += pulled.expired;
+            pulled = next?;
         }
-        match self.commit_all(&mut pulled, last) {
-            Err(SinkError::Reject(reason)) => self.commit_others(&mut pulled, last, group, reason)?,
-            other => other?,
-        }
-        self.stored.forget_up_to(last);
-        self.expired_flows += pulled.expired;
         Ok(())
     }
 

@@ -7,7 +7,9 @@ use sink_api::rollup::{Keep, Record, RollupRows};
 use sink_api::sink::{GROUP_ROWS_MAX, Group, RefusedRow};
 use sink_api::{AlertRow, Entry, FlowBatch, RollupSums, SinkError};
 
-use super::{FUTURE_MS_MAX, PostgresSink};
+use super::parts::Ranges;
+use super::{FUTURE_MS_MAX, Tables};
+use crate::config::Config;
 use crate::encode::unstorable;
 use crate::schema;
 
@@ -21,6 +23,8 @@ pub(super) struct Pulled {
     pub last: Option<u64>,
     /// Flows older than the retention or too far in the future.
     pub expired: u64,
+    /// Whether the group may have more, for which there was no room.
+    pub is_full: bool,
 }
 
 /// Flows of one entry, with the rows that are stored.
@@ -56,11 +60,20 @@ pub(super) struct AlertRows {
     pub rows: Vec<AlertRow>,
 }
 
-impl PostgresSink {
-    /// Takes a group's entries, but not more than fit into memory well: the next group has the others.
-    pub(super) fn pull(&self, group: &mut dyn Group) -> Result<Pulled, SinkError> {
+/// What decides about rows that come.
+pub(super) struct Intake<'a> {
+    pub config: &'a Config,
+    pub tables: &'a Tables,
+    /// What is stored above the cursor.
+    pub stored: &'a Ranges,
+    pub now_ms: i64,
+}
+
+impl Intake<'_> {
+    /// Takes a group's entries, but not more than fit into memory well: the next call has the others.
+    pub fn pull(&self, group: &mut dyn Group) -> Result<Pulled, SinkError> {
         let mut pulled = Pulled::default();
-        let now_ms = (self.context.clock)();
+        let now_ms = self.now_ms;
         let mut row_count = 0;
         while row_count < GROUP_ROWS_MAX
             && let Some(entry) = group.next()?
@@ -98,12 +111,13 @@ impl PostgresSink {
                 }
             }
         }
+        pulled.is_full = row_count >= GROUP_ROWS_MAX;
         Ok(pulled)
     }
 
     /// Times whose rows are stored. Rollups keep the whole bucket in which the retention ends.
     fn kept(&self, keep: Keep, now_ms: i64) -> Range<i64> {
-        schema::cutoff_ms(&self.config, keep, now_ms).saturating_sub(match keep {
+        schema::cutoff_ms(self.config, keep, now_ms).saturating_sub(match keep {
             Keep::Detail => 0,
             Keep::Aggregate => schema::width_ms(keep),
         })..now_ms.saturating_add(FUTURE_MS_MAX)
