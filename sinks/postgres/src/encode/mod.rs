@@ -2,7 +2,7 @@
 //!
 //! A row is the number of its columns (16 bits) and for each column its length (32 bits, -1 for null) and its bytes, all
 //! big-endian. Rows of many batches are written in any order, [`ROWS`] at a time and column by column: each column's loop knows its
-//! type, and what it reads from here and there in the batches does not wait for what the column before it read. What is the
+//! type. What is the
 //! same in every row (columns that are all null) is copied as one piece; dictionary values are encoded once.
 
 mod cells;
@@ -86,13 +86,13 @@ impl<'a> Rows<'a> {
         Self { parts, slots: Slots::new(row_bytes) }
     }
 
-    /// Appends rows, at most [`ROWS`].
-    pub fn write(&mut self, rows: &[RowOf], out: &mut Vec<u8>) {
+    /// Appends rows, at most [`ROWS`], and where each ends.
+    pub fn write(&mut self, rows: &[RowOf], out: &mut Vec<u8>, ends: &mut Vec<usize>) {
         self.slots.clear();
         for part in &self.parts {
             part.write(rows, &mut self.slots);
         }
-        self.slots.append_to(out, rows.len());
+        self.slots.append_to(out, ends, rows.len());
     }
 }
 
@@ -276,8 +276,9 @@ mod tests {
     }
 
     fn written(mut rows: Rows<'_>, order: &[RowOf]) -> Vec<u8> {
-        let mut out = Vec::new();
-        order.chunks(ROWS).for_each(|some| rows.write(some, &mut out));
+        let (mut out, mut ends) = (Vec::new(), Vec::new());
+        order.chunks(ROWS).for_each(|some| rows.write(some, &mut out, &mut ends));
+        assert_eq!((ends.len(), ends.last()), (order.len(), Some(&out.len())));
         out
     }
 

@@ -47,10 +47,11 @@ impl Slots {
         self.ends[slot] = end + piece.len;
     }
 
-    /// Appends the first slots, one after the other.
-    pub fn append_to(&self, out: &mut Vec<u8>, slots: usize) {
+    /// Appends the first slots, one after the other, and where each ends.
+    pub fn append_to(&self, out: &mut Vec<u8>, ends: &mut Vec<usize>, slots: usize) {
         for slot in 0..slots {
             out.extend_from_slice(&self.bytes[slot * self.stride..self.ends[slot]]);
+            ends.push(out.len());
         }
     }
 }

@@ -57,16 +57,26 @@ pub struct PostgresSink {
     expired_flows: u64,
 }
 
-/// A connection with its encoding buffer, kept between groups.
+/// A connection with what rows are encoded into, kept between groups.
 struct Connection {
     client: Client,
-    buffer: Vec<u8>,
+    buffers: Buffers,
 }
 
 impl Connection {
     fn new(config: &Config) -> Result<Self, SinkError> {
-        Ok(Self { client: session(config)?, buffer: Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4) })
+        Ok(Self { client: session(config)?, buffers: Buffers::default() })
     }
+}
+
+/// Memory for encoding.
+#[derive(Default)]
+struct Buffers {
+    /// Rows as they came, where they are sent in another order, and where each ends.
+    encoded: Vec<u8>,
+    ends: Vec<usize>,
+    /// What is sent next.
+    piece: Vec<u8>,
 }
 
 /// Where rows go.
@@ -223,19 +233,19 @@ fn commit(
     pulled: &Pulled,
     mark: Mark,
 ) -> Result<(), SinkError> {
-    let buffer = &mut connection.buffer;
+    let buffers = &mut connection.buffers;
     let mut tx = connection.client.transaction().map_err(|e| sink_error("begin", &e))?;
     place.hold(&mut tx)?;
     let mut flows = encoder(&pulled.flows, &tables.fields);
     let by_subscriber = tables.flows.by_subscriber;
-    let rows = if by_subscriber { order::by_subscriber(&pulled.flows) } else { order::as_they_came(&pulled.flows) };
-    copy(&mut tx, &tables.flows, &mut flows, &rows, buffer)?;
+    let order = by_subscriber.then(|| order::by_subscriber(&pulled.flows));
+    copy(&mut tx, &tables.flows, &mut flows, &order::as_they_came(&pulled.flows), order.as_deref(), buffers)?;
     for (name, table) in &tables.rollups {
         let has_cut = table.has("cut_bytes");
         let of_table = || pulled.sums.iter().filter(|sums| *sums.rollup().rollup == **name);
         let sums: Vec<_> = of_table().map(|sums| sums.rollup()).collect();
         let rows = (0..).zip(of_table()).flat_map(|(index, sums)| sums.rows.iter().map(move |row| (index, *row)));
-        copy(&mut tx, table, &mut Rows::of_rollup(&sums, has_cut), &rows.collect::<Vec<_>>(), buffer)?;
+        copy(&mut tx, table, &mut Rows::of_rollup(&sums, has_cut), &rows.collect::<Vec<_>>(), None, buffers)?;
     }
     if let Some(table) = &tables.alerts {
         copy_alerts(&mut tx, table, pulled, tables.log_id)?;
@@ -250,30 +260,45 @@ fn encoder<'a>(flows: &'a [FlowRows], fields: &[Field]) -> Rows<'a> {
     Rows::of_flows(&batches, fields)
 }
 
-/// Sends rows into a table by one COPY; no rows, no COPY.
+/// Sends rows into a table by one COPY, in the order of the numbers given or as they stand; no rows, no COPY.
 fn copy(
     tx: &mut Transaction<'_>,
     table: &Table,
     encoder: &mut Rows<'_>,
     rows: &[RowOf],
-    buffer: &mut Vec<u8>,
+    order: Option<&[u32]>,
+    Buffers { encoded, ends, piece }: &mut Buffers,
 ) -> Result<(), SinkError> {
     if rows.is_empty() {
         return Ok(());
     }
     let mut writer = tx.copy_in(&table.copy()).map_err(|e| sink_error(&table.name, &e))?;
     let broken = |error: std::io::Error| copy_error(&table.name, &error);
-    buffer.clear();
-    buffer.extend_from_slice(HEADER);
+    piece.clear();
+    piece.extend_from_slice(HEADER);
+    encoded.clear();
+    ends.clear();
     for rows in rows.chunks(ROWS) {
-        encoder.write(rows, buffer);
-        if buffer.len() >= PIECE_BYTES {
-            writer.write_all(buffer).map_err(broken)?;
-            buffer.clear();
+        match order {
+            Some(_) => encoder.write(rows, encoded, ends),
+            None => encoder.write(rows, piece, ends),
+        }
+        if piece.len() >= PIECE_BYTES {
+            writer.write_all(piece).map_err(broken)?;
+            piece.clear();
         }
     }
-    buffer.extend_from_slice(TRAILER);
-    writer.write_all(buffer).map_err(broken)?;
+    for number in order.unwrap_or_default() {
+        let number = *number as usize;
+        let start = number.checked_sub(1).map_or(0, |before| ends[before]);
+        piece.extend_from_slice(&encoded[start..ends[number]]);
+        if piece.len() >= PIECE_BYTES {
+            writer.write_all(piece).map_err(broken)?;
+            piece.clear();
+        }
+    }
+    piece.extend_from_slice(TRAILER);
+    writer.write_all(piece).map_err(broken)?;
     writer.finish().map(drop).map_err(|e| sink_error(&table.name, &e))
 }
 

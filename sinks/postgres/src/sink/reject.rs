@@ -4,7 +4,7 @@ use postgres::Client;
 use sink_api::SinkError;
 
 use super::order::as_they_came;
-use super::{FlowRows, Tables, copy, encoder, session};
+use super::{Buffers, FlowRows, Tables, copy, encoder, session};
 use crate::config::Config;
 use crate::encode::{RowOf, Rows};
 use crate::schema::Table;
@@ -49,7 +49,7 @@ pub(super) fn find(config: &Config, tables: &Tables, flows: &[FlowRows]) -> Resu
 fn attempt(mut client: Client, table: &Table, encoder: &mut Rows<'_>, rows: &[RowOf]) -> Result<Client, SinkError> {
     let failed = |error: postgres::Error| crate::connect::sink_error("rollback", &error);
     let mut tx = client.transaction().map_err(failed)?;
-    copy(&mut tx, table, encoder, rows, &mut Vec::new())?;
+    copy(&mut tx, table, encoder, rows, None, &mut Buffers::default())?;
     tx.rollback().map_err(failed)?;
     Ok(client)
 }
