@@ -213,6 +213,23 @@ pub enum ColumnRef<'a> {
     Uuid(&'a Dict<Uuid>),
 }
 
+impl ColumnRef<'_> {
+    /// Whether every row is null. True for an empty column.
+    pub fn all_null(self) -> bool {
+        match self {
+            ColumnRef::I64(c) => c.all_null(),
+            ColumnRef::U64(c) => c.all_null(),
+            ColumnRef::U32(c) => c.all_null(),
+            ColumnRef::U16(c) => c.all_null(),
+            ColumnRef::U8(c) => c.all_null(),
+            ColumnRef::Ip(c) => c.all_null(),
+            ColumnRef::AddrDict(c) => c.all_null(),
+            ColumnRef::Text(c) => c.all_null(),
+            ColumnRef::Uuid(c) => c.all_null(),
+        }
+    }
+}
+
 /// A column of a batch for filling, by storage type.
 #[derive(Debug)]
 #[allow(missing_docs)]

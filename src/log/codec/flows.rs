@@ -36,7 +36,7 @@ pub fn put(batch: &FlowBatch, out: &mut Vec<u8>) {
     out.push(0);
     for &field in Field::ALL {
         let column = batch.column(field);
-        if all_null(column) {
+        if column.all_null() {
             continue;
         }
         out[count_at] += 1;
@@ -141,20 +141,6 @@ pub fn rows(from: &mut Reader) -> Result<usize, DecodeError> {
         return from.fail("more rows than bytes");
     }
     Ok(rows)
-}
-
-fn all_null(column: ColumnRef) -> bool {
-    match column {
-        ColumnRef::I64(c) => c.all_null(),
-        ColumnRef::U64(c) => c.all_null(),
-        ColumnRef::U32(c) => c.all_null(),
-        ColumnRef::U16(c) => c.all_null(),
-        ColumnRef::U8(c) => c.all_null(),
-        ColumnRef::Ip(c) => c.all_null(),
-        ColumnRef::AddrDict(c) => c.all_null(),
-        ColumnRef::Text(c) => c.all_null(),
-        ColumnRef::Uuid(c) => c.all_null(),
-    }
 }
 
 fn put_any(column: ColumnRef, out: &mut Vec<u8>) {

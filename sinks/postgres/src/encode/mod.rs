@@ -1,9 +1,9 @@
 //! Rows in the binary form of COPY, made by hand.
 //!
 //! A row is the number of its columns (16 bits) and for each column its length (32 bits, -1 for null) and its bytes, all
-//! big-endian. Rows of many batches are written in any order, [`ROWS`] at a time and column by column: each column's loop knows its
-//! type. What is the
-//! same in every row (columns that are all null) is copied as one piece; dictionary values are encoded once.
+//! big-endian. Rows of many batches are written in any order, [`ROWS`] at a time and column by column: each column's loop knows
+//! its type. What is the same in every row (columns that are all null) is copied as one piece; dictionary values are encoded
+//! once.
 
 mod cells;
 mod slots;
@@ -96,20 +96,6 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn is_null(column: &ColumnRef<'_>) -> bool {
-    match column {
-        ColumnRef::I64(c) => c.all_null(),
-        ColumnRef::U64(c) => c.all_null(),
-        ColumnRef::U32(c) => c.all_null(),
-        ColumnRef::U16(c) => c.all_null(),
-        ColumnRef::U8(c) => c.all_null(),
-        ColumnRef::Ip(c) => c.all_null(),
-        ColumnRef::AddrDict(c) => c.all_null(),
-        ColumnRef::Text(c) => c.all_null(),
-        ColumnRef::Uuid(c) => c.all_null(),
-    }
-}
-
 /// The column of each batch, which are all of one kind; none where a batch lacks it.
 macro_rules! of_kind {
     ($columns:expr, $kind:ident) => {
@@ -119,7 +105,7 @@ macro_rules! of_kind {
 
 /// What writes a column, given as it stands in each batch.
 fn of_columns<'a>(columns: &[Option<ColumnRef<'a>>], sql: Sql) -> Part<'a> {
-    let Some(first) = columns.iter().flatten().find(|column| !is_null(column)) else { return Part::Null };
+    let Some(first) = columns.iter().flatten().find(|column| !column.all_null()) else { return Part::Null };
     match first {
         ColumnRef::I64(_) => Part::Time(of_kind!(columns, I64).map(Cells::of).collect()),
         ColumnRef::U64(_) if sql == Sql::Macaddr => Part::Mac(of_kind!(columns, U64).map(Cells::of).collect()),
