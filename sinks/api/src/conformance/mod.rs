@@ -9,6 +9,7 @@ mod contract;
 mod data;
 mod deliverer;
 mod questions;
+mod records;
 mod rollups;
 #[cfg(test)]
 mod tests;

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use super::columns::{answered_from_detail, has_columns, without_latency};
 use super::data::{DataSet, START_MS, WHOLE_DAYS};
-use super::{Failures, Options, Report, described};
+use super::{Failures, Options, Report, described, records};
+use crate::RollupDef;
 use crate::batch::Field;
 use crate::filter::Filter;
 use crate::rollup::{Key, Shape};
 use crate::sink::{SinkConfig, SinkContext};
 use crate::store::memory::MemoryStore;
-use crate::store::{Answer, FlowStore, FlowsQuestion, OrderBy, Question, StoreError, Tier, TierChoice, TimeRange};
+use crate::store::{Answer, FlowStore, OrderBy, Question, StoreError, Tier, TierChoice, TimeRange};
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
-use crate::{FlowBatch, RollupDef, Value};
 
 /// Time that one question gets.
 pub(super) const DEADLINE: Duration = Duration::from_secs(120);
@@ -53,7 +53,7 @@ const GROUPINGS: &[&[&str]] = &[
 ];
 
 /// Filters, as text.
-const FILTERS: &[&str] = &[
+pub(super) const FILTERS: &[&str] = &[
     "any",
     "src net 10.0.0.0/8",
     "dst net 2001:db8::/32",
@@ -127,7 +127,7 @@ pub(super) fn compare(
     failures.extend(side_by_side(&others, |question| answered_from_detail(&*store, question)));
     failures.extend(deadline_passed(&*store, set));
     if options.detail {
-        failures.extend(flows(&*store, reference, set, (columns, step), report));
+        failures.extend(records::compare(&*store, reference, set, (columns, step), report));
         failures.extend(sums_equal_detail(&*store, context, set, (columns, step), report));
     }
     failures
@@ -154,7 +154,7 @@ fn side_by_side<T: Sync>(items: &[T], check: impl Fn(&T) -> Option<String> + Syn
     found().values().cloned().collect()
 }
 
-fn question(by: &[&str], filter: &str, range: TimeRange) -> Question {
+pub(super) fn question(by: &[&str], filter: &str, range: TimeRange) -> Question {
     Question {
         range,
         // Texts of this module; a wrong one selects nothing, and a test checks that none is.
@@ -168,7 +168,7 @@ fn question(by: &[&str], filter: &str, range: TimeRange) -> Question {
     }
 }
 
-fn ranges(set: &DataSet) -> Vec<TimeRange> {
+pub(super) fn ranges(set: &DataSet) -> Vec<TimeRange> {
     let range = |from: i64, to: i64| TimeRange { from: START_MS + from, to: START_MS + to };
     let middle = set.days / 2 * DAY_MS;
     vec![
@@ -280,73 +280,6 @@ fn deadline_passed(store: &dyn FlowStore, set: &DataSet) -> Option<String> {
     match store.ask(&past) {
         Err(StoreError::Deadline { .. }) => None,
         other => Some(format!("a deadline that has passed: {:?}", other.map(|a| a.rows.len()))),
-    }
-}
-
-/// Flow records one by one, with every column that is stored.
-fn flows(
-    store: &dyn FlowStore,
-    reference: &MemoryStore,
-    set: &DataSet,
-    (columns, step): (&[Field], usize),
-    report: &mut Report,
-) -> Failures {
-    let mut failures = Failures::new();
-    for (n, filter) in FILTERS.iter().enumerate().step_by(3 * step) {
-        report.questions += 1;
-        let range = ranges(set)[n % 4];
-        let Question { filter: parsed, deadline, .. } = question(&[], filter, range);
-        if !parsed.fields().iter().all(|field| columns.contains(field)) {
-            let refused = store.flows(&FlowsQuestion { range, filter: parsed, deadline }, &mut |_, _| true);
-            if !matches!(refused, Err(StoreError::Unsupported { .. })) {
-                failures.push(format!("flows {filter} without its columns: {refused:?}"));
-            }
-            continue;
-        }
-        let (got, want) = (records(store, filter, range, Field::ALL), records(reference, filter, range, columns));
-        let first = (0..got.len().max(want.len())).find(|row| got.get(*row) != want.get(*row));
-        if let Some(row) = first {
-            let counts = (got.len(), want.len());
-            failures.push(format!("flows {filter}: {counts:?}: {:?} instead of {:?}", got.get(row), want.get(row)));
-        }
-    }
-    failures.extend(stops(store, set));
-    failures
-}
-
-/// Every column of every flow as text, sorted; those that are not among `columns` as null.
-fn records(store: &dyn FlowStore, filter: &str, range: TimeRange, columns: &[Field]) -> Vec<String> {
-    let Question { filter, deadline, .. } = question(&[], filter, range);
-    let mut records = Vec::new();
-    let visit = &mut |batch: &FlowBatch, rows: &[u32]| {
-        for row in rows {
-            let value = |field: &Field| match columns.contains(field) {
-                true => format!("{:?}", batch.value(*field, *row as usize)),
-                false => format!("{:?}", Value::Null),
-            };
-            records.push(Field::ALL.iter().map(value).collect::<Vec<_>>().join("|"));
-        }
-        true
-    };
-    match store.flows(&FlowsQuestion { range, filter, deadline }, visit) {
-        Ok(summary) if summary.rows != records.len() as u64 => records.push(format!("summary says {}", summary.rows)),
-        Ok(_) => {}
-        Err(error) => records.push(error.to_string()),
-    }
-    records.sort_unstable();
-    records
-}
-
-fn stops(store: &dyn FlowStore, set: &DataSet) -> Option<String> {
-    let Question { filter, deadline, range, .. } = question(&[], "any", ranges(set)[0]);
-    let mut visits = 0;
-    let stop = &mut |_: &FlowBatch, _: &[u32]| {
-        visits += 1;
-        false
-    };
-    match store.flows(&FlowsQuestion { range, filter, deadline }, stop) {
-        Ok(_) if visits == 1 => None,
-        other => Some(format!("a visitor that stops was called {visits} times: {other:?}")),
     }
 }
 
