@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
-use crate::flow::column::IpColumn;
 use crate::flow::{Addr, FlowBatch};
 use crate::telemetry::{Counter, Exposition};
 use shard::{Found, Shard, Waiting};
@@ -182,7 +181,7 @@ impl Pairer {
         self.rows.clear();
         let exporters = batch.exporter_ip.codes();
         let shared = &self.shared;
-        let both = (v4_values(&batch.src_ip), v4_values(&batch.dst_ip));
+        let both = (batch.src_ip.all_v4(), batch.dst_ip.all_v4());
         self.rows.extend((0..batch.len()).map(|row| {
             let protocol = batch.protocol.value_or_default(row);
             let (src_port, dst_port) = match protocol {
@@ -226,10 +225,6 @@ impl Pairer {
         }
         bounds
     }
-}
-
-fn v4_values(column: &IpColumn) -> Option<&[u32]> {
-    column.as_v4().filter(|column| column.null_count() == 0).map(|column| column.values())
 }
 
 /// Pairs rows of one shard among themselves; those that found their pair lose their tag. Gives the number of pairs.

@@ -70,7 +70,7 @@ impl Codes {
     #[inline(never)]
     fn new_code<T: DictValue>(&mut self, column: &mut Dict<T>, pool: &Pool<T>, number: u32) -> u32 {
         let Some(value) = pool.get(number) else { return 0 };
-        let code = column.add_value(value.clone());
+        let code = column.add_numbered(value.clone(), number);
         if number as usize >= self.slots.len() {
             self.slots.resize((number as usize + 1).next_power_of_two(), Slot::default());
         }

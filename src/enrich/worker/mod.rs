@@ -281,11 +281,9 @@ fn inspect(dpi: &Dpi, batch: &FlowBatch, apps: &mut [App]) {
 /// The record number of every row's address. A null address has the record of an unknown one.
 fn find(table: &Table, addrs: &IpColumn, numbers: &mut Vec<u32>) {
     numbers.clear();
-    match addrs.as_v4() {
-        Some(column) if column.null_count() == 0 => {
-            numbers.extend(column.values().iter().map(|&addr| table.find_v4(addr)));
-        }
-        _ => numbers.extend((0..addrs.len()).map(|row| addrs.get(row).map_or(0, |addr| table.find(addr)))),
+    match addrs.all_v4() {
+        Some(all) => numbers.extend(all.iter().map(|&addr| table.find_v4(addr))),
+        None => numbers.extend((0..addrs.len()).map(|row| addrs.get(row).map_or(0, |addr| table.find(addr)))),
     }
 }
 

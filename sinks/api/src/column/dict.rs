@@ -17,11 +17,13 @@ impl<T: Clone + Eq + Hash + Ord> DictValue for T {}
 pub struct Dict<T> {
     values: Vec<T>,
     codes: Vec<u32>,
+    /// Numbers of the first values, 0 = none.
+    numbers: Vec<u32>,
 }
 
 impl<T> Default for Dict<T> {
     fn default() -> Self {
-        Self { values: Vec::new(), codes: Vec::new() }
+        Self { values: Vec::new(), codes: Vec::new(), numbers: Vec::new() }
     }
 }
 
@@ -33,7 +35,7 @@ impl<T: DictValue> Dict<T> {
     pub fn from_parts(values: Vec<T>, codes: Vec<u32>) -> Result<Self, u32> {
         match codes.iter().find(|&&code| code as usize > values.len()) {
             Some(&code) => Err(code),
-            None => Ok(Self { values, codes }),
+            None => Ok(Self { values, codes, numbers: Vec::new() }),
         }
     }
 
@@ -44,7 +46,7 @@ impl<T: DictValue> Dict<T> {
 
     /// Memory reserved, bytes, without what the values own elsewhere.
     pub fn capacity_bytes(&self) -> usize {
-        self.values.capacity() * size_of::<T>() + self.codes.capacity() * size_of::<u32>()
+        self.values.capacity() * size_of::<T>() + (self.codes.capacity() + self.numbers.capacity()) * size_of::<u32>()
     }
 
     /// Whether there are no rows.
@@ -83,12 +85,26 @@ impl<T: DictValue> Dict<T> {
     pub fn clear(&mut self) {
         self.values.clear();
         self.codes.clear();
+        self.numbers.clear();
     }
 
     /// Adds a value that is known not to be in the table yet; gives its code.
     pub fn add_value(&mut self, value: T) -> u32 {
         self.values.push(value);
         self.values.len() as u32
+    }
+
+    /// As [`Dict::add_value`], for a value that has a number: see [`Dict::numbered_values`].
+    pub fn add_numbered(&mut self, value: T, number: u32) -> u32 {
+        self.numbers.resize(self.values.len(), 0);
+        self.numbers.push(number);
+        self.add_value(value)
+    }
+
+    /// The distinct values, each with a number that stands for it in every column of this type for the life of the process;
+    /// 0 = it has none, as in what was read from disk. Whoever keeps something by value finds it by number without hashing.
+    pub fn numbered_values(&self) -> impl Iterator<Item = (&T, u32)> {
+        self.values.iter().zip(self.numbers.iter().copied().chain(std::iter::repeat(0)))
     }
 
     /// The code of a value, added when it is new. Searches the table in order: for few values, or not per row.

@@ -69,6 +69,11 @@ impl IpColumn {
         }
     }
 
+    /// The addresses, when every row has one and all are IPv4.
+    pub fn all_v4(&self) -> Option<&[u32]> {
+        self.as_v4().filter(|rows| rows.null_count() == 0).map(Column::values)
+    }
+
     /// The wide form (IPv4-mapped addresses in 128 bits), when some row has been IPv6.
     pub fn as_wide(&self) -> Option<&Column<u128>> {
         match &self.rows {
