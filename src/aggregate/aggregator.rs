@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use super::config::Config;
 use super::counters::Counters;
+use super::family::Family;
+use super::gathered::Gathered;
 use super::groups::Groups;
 use super::out::Out;
 use super::rollup::{Block, Emitted, Rollup};
 use super::schedule::{Due, Schedule, Tick, is_wide};
-use super::share::Shares;
 use super::top::TopTracker;
 use super::view::{Maps, Names};
 use crate::flow::rollup::{OpenBucket, Shape};
-use crate::flow::{Field, FlowBatch, Key, Measures, RollupDef, RollupRows, RollupSums};
+use crate::flow::{Field, FlowBatch, Key, RollupDef, RollupRows, RollupSums};
 
 /// Flows gone through together: their shares and keys stay in the second-level cache.
 const BLOCK_ROWS: usize = 512;
@@ -37,11 +38,10 @@ pub struct Aggregator {
     dictionaries: Vec<Field>,
     per_subscriber: bool,
     groups: Groups,
-    /// Shares of the block at hand, for each distinct width.
-    shares: Vec<Shares>,
-    /// What each flow of the block at hand adds.
-    amounts: Vec<Measures>,
+    /// Of the block at hand.
+    gathered: Gathered,
     rollups: Vec<Entry>,
+    families: Vec<Family>,
     schedule: Schedule,
     top: TopTracker,
     /// Last position taken into account.
@@ -54,7 +54,7 @@ pub struct Aggregator {
 
 struct Entry {
     rollup: Rollup,
-    /// Index into `shares`.
+    /// Index of the shares it is booked by.
     width: usize,
     /// Rows on their way out.
     out: Option<Out>,
@@ -90,9 +90,9 @@ impl Aggregator {
             dictionaries: Vec::new(),
             per_subscriber: false,
             groups: Groups::default(),
-            shares: Vec::new(),
-            amounts: Vec::new(),
+            gathered: Gathered::default(),
             rollups: Vec::new(),
+            families: Vec::new(),
             schedule: Schedule::default(),
             top: TopTracker::default(),
             position: 0,
@@ -110,21 +110,19 @@ impl Aggregator {
     pub fn redefine(&mut self, defs: Arc<Vec<RollupDef>>) -> Result<(), String> {
         let mut groups = Groups::default();
         let problem = |def: &RollupDef, problem: String| format!("rollup {}: {problem}", def.name);
-        let rollups: Vec<Rollup> = defs
+        let mut rollups: Vec<Rollup> = defs
             .iter()
             .map(|def| Rollup::new(def, &mut groups).map_err(|text| problem(def, text)))
             .collect::<Result<_, _>>()?;
+        let families = Family::find_all(&mut rollups, &mut groups)?;
+        groups.link();
         self.drain_all();
         self.leftover.extend(self.rollups.iter_mut().filter_map(|entry| entry.out.take()).flat_map(Out::into_entries));
-        self.groups = groups;
-        self.shares.clear();
+        (self.groups, self.families) = (groups, families);
+        self.gathered.shares.clear();
         self.rollups.clear();
         for rollup in rollups {
-            let known = self.shares.iter().position(|shares| shares.width().ms() == rollup.def.bucket_ms);
-            let width = known.unwrap_or_else(|| {
-                self.shares.push(Shares::new(rollup.width()));
-                self.shares.len() - 1
-            });
+            let width = self.gathered.share(rollup.unit);
             self.rollups.push(Entry { rollup, width, out: None, due: VecDeque::new(), emitted: None });
         }
         let keys = || defs.iter().flat_map(|def| &def.by);
@@ -208,42 +206,40 @@ impl Aggregator {
     }
 
     fn add_block(&mut self, position: u64, batch: &FlowBatch, rows: std::ops::Range<usize>, now_ms: i64) {
-        let span_max_ms = self.config.flow_span_max_ms as i64;
-        let long = rows.clone().filter(|row| span_ms(batch, *row) > span_max_ms).count();
+        let long = self.gathered.fill(batch, rows.clone(), self.config.flow_span_max_ms as i64);
         self.counters.long_spans.add(long as u64);
-        self.amounts.clear();
-        self.amounts.extend(rows.clone().map(|row| {
-            let (bytes, packets) = (batch.bytes.value_or_default(row), batch.packets.value_or_default(row));
-            let rtt_ms = batch.rtt_ms.get(row);
-            let rtt_ms_sum = u64::from(rtt_ms.unwrap_or_default());
-            Measures { bytes, packets, flows: 1, rtt_ms_sum, rtt_count: u64::from(rtt_ms.is_some()) }
-        }));
-        for shares in &mut self.shares {
-            let times = rows.clone().map(|row| (batch.span_start_ms(row), batch.time.value_or_default(row)));
-            shares.fill(span_max_ms, times.zip(&self.amounts).map(|((start, end), amount)| (start, end, amount)));
-        }
         let admit = self.held_bytes() < self.config.memory_max_bytes as usize / 100 * ADMIT_PERCENT;
+        let is_free = admit && self.replay_upto.is_none();
+        if !is_free {
+            self.fold();
+        }
         let rows = rows.start as u32..rows.end as u32;
         self.groups.fill(batch, &self.maps, rows.clone(), admit);
-        for entry in &mut self.rollups {
-            let block = Block {
-                batch,
-                rows: rows.clone(),
-                amounts: &self.amounts,
-                shares: &self.shares[entry.width],
-                position,
-                now_ms,
-                admit,
-                emitted: entry.emitted.as_ref(),
-            };
-            let refused = entry.rollup.add(&block, &mut self.groups, &mut self.names);
-            self.counters.refused_keys.add(refused);
+        let Self { gathered: Gathered { shares, amounts, cells, .. }, groups, names, families, .. } = self;
+        for (index, entry) in self.rollups.iter_mut().enumerate() {
+            let (rows, emitted) = (rows.clone(), entry.emitted.as_ref());
+            let block =
+                Block { batch, rows, amounts, cells, shares: &shares[entry.width], position, now_ms, admit, emitted };
+            entry.rollup.mark(&block);
+            match families.iter_mut().find(|family| is_free && family.has(index)) {
+                Some(family) if family.is_first(index) => family.add(&block, groups, names),
+                Some(_) => {}
+                None => self.counters.refused_keys.add(entry.rollup.add(&block, groups, names)),
+            }
+        }
+    }
+
+    /// Moves what families hold to their rollups.
+    fn fold(&mut self) {
+        for family in &mut self.families {
+            family.fold(&mut self.rollups, |entry| &mut entry.rollup, &mut self.groups);
         }
     }
 
     /// Bytes held by keys and sums.
     pub fn held_bytes(&self) -> usize {
-        self.name_bytes() + self.rollups.iter().map(|entry| entry.rollup.buckets.used_bytes()).sum::<usize>()
+        let families: usize = self.families.iter().map(Family::used_bytes).sum();
+        self.name_bytes() + families + self.rollups.iter().map(|entry| entry.rollup.buckets.used_bytes()).sum::<usize>()
     }
 
     /// Bytes held by names and numbers of keys, which stay when sums are emitted.
@@ -304,6 +300,7 @@ impl Aggregator {
             Due::Tick(tick) => self.plan_tick(&tick),
             Due::Heaviest => {
                 self.counters.early_emissions.add(1);
+                self.fold();
                 let wide = self.rollups.iter_mut().filter(|entry| is_wide(entry.rollup.def.bucket_ms));
                 if let Some(heaviest) = wide.max_by_key(|entry| entry.rollup.buckets.used_bytes()) {
                     heaviest.plan(|_, _, _| true);
@@ -321,10 +318,17 @@ impl Aggregator {
         for entry in self.rollups.iter_mut().filter(|entry| entry.due.is_empty()) {
             entry.plan(|def, number, first_ms| tick.is_due(def, number, first_ms));
         }
+        for family in &mut self.families {
+            let rollups = self.rollups.iter().enumerate();
+            if rollups.filter(|(_, entry)| !entry.due.is_empty()).any(|(index, _)| family.has(index)) {
+                family.fold(&mut self.rollups, |entry| &mut entry.rollup, &mut self.groups);
+            }
+        }
     }
 
     /// Makes everything due: [`Aggregator::emit`] then gives all sums, open buckets as partials.
     pub fn flush(&mut self) {
+        self.fold();
         for entry in &mut self.rollups {
             entry.plan(|_, _, _| true);
         }
@@ -342,8 +346,9 @@ impl Aggregator {
                 rows += waiting(&self.rollups[index]) - before;
             }
         }
+        let in_families: usize = self.families.iter().map(Family::keys).sum();
         let keys: usize = self.rollups.iter().map(|entry| entry.rollup.buckets.keys()).sum();
-        self.counters.keys_held.set(keys as i64);
+        self.counters.keys_held.set((in_families + keys) as i64);
         self.counters.held_bytes.set(self.held_bytes() as i64);
         if self.are_names_too_many() && self.rollups.iter().all(|entry| entry.rollup.buckets.len() == 0) {
             self.names.clear();
@@ -370,8 +375,4 @@ impl Aggregator {
         };
         self.rollups.iter().flat_map(buckets).collect()
     }
-}
-
-fn span_ms(batch: &FlowBatch, row: usize) -> i64 {
-    batch.time.value_or_default(row).saturating_sub(batch.span_start_ms(row))
 }

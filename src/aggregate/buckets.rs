@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use super::others::Others;
 use super::share::Share;
-use super::sums::Sums;
+use super::sums::{Amount, Sums};
 use super::table::Table;
-use super::talkers::Others;
 use crate::flow::Measures;
 
 /// Entries of the direct-mapped cache from bucket number to bucket; above the 60 buckets a span can cover.
@@ -167,7 +167,7 @@ impl Buckets {
             bucket.sums.reserve(steps.len(), &hash_of);
             for (key, step) in steps.iter().filter(|(_, step)| **step != Step::default()) {
                 let more = Measures { bytes: step.bytes, packets: step.packets, ..Measures::default() };
-                bucket.sums.add(hash_of(key), key, &more, &hash_of);
+                bucket.sums.add(hash_of(key), key, Amount::of(&more), &hash_of);
             }
             // A step that is not nothing reaches into the next bucket, which is marked then.
             let Some((_, next)) = order.get(at + 1).filter(|(next, _)| *next == number + 1) else { continue };
@@ -188,6 +188,12 @@ impl Buckets {
     /// Every bucket with its number, ascending.
     pub(super) fn iter(&self) -> impl Iterator<Item = (i64, &Bucket)> {
         self.by_number.iter().map(|(number, id)| (*number, &self.slab[*id as usize]))
+    }
+
+    /// Takes every bucket out, ascending. Settle before.
+    pub(super) fn take_all(&mut self) -> Vec<(i64, Bucket)> {
+        let numbers: Vec<i64> = self.by_number.keys().copied().collect();
+        numbers.into_iter().filter_map(|number| Some((number, self.take(number)?))).collect()
     }
 
     /// Takes a bucket out. Settle before.

@@ -8,6 +8,8 @@ use crate::prefetch::prefetch;
 
 /// Bit of a number that says: there was no room for this combination, the number is that of its `other` row.
 pub(super) const REFUSED: u32 = 1 << 31;
+/// How many combinations ahead their entries are fetched into the cache.
+const WORDS_AHEAD: usize = 24;
 /// Entries the index starts with; a power of two.
 const INDEX_MIN: usize = 1024;
 
@@ -16,6 +18,8 @@ pub(super) trait Numbers: Send {
     fn group(&self) -> &Group;
     /// The numbers of some rows' combinations. New ones only when `admit` says so.
     fn number(&mut self, view: &View<'_>, rows: Rows<'_>, admit: bool, numbers: &mut Vec<u32>);
+    /// The number of one combination, given now when it is new.
+    fn number_of(&mut self, words: &[u64]) -> u32;
     /// The number of the `other` row of a combination.
     fn other(&mut self, number: u32) -> u32;
     /// The packed values of a number.
@@ -101,7 +105,7 @@ impl<const W: usize> Combos<W> {
         number
     }
 
-    fn number_of(&mut self, words: &[u64; W]) -> u32 {
+    fn number_of_words(&mut self, words: &[u64; W]) -> u32 {
         let hash = self.hash(words);
         match self.index[self.find(hash, words)].1 {
             0 => self.insert(hash, words),
@@ -117,7 +121,7 @@ impl<const W: usize> Combos<W> {
         let mut other = *words;
         self.group.clear_for_other(&mut other);
         // Their number is bounded by the platform's own tables (access servers, resellers).
-        self.number_of(&other) | REFUSED
+        self.number_of_words(&other) | REFUSED
     }
 }
 
@@ -131,13 +135,12 @@ impl<const W: usize> Numbers for Combos<W> {
         pack(&self.group, view, rows, &mut packed);
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
-        hashes.extend(packed.iter().map(|words| {
-            let hash = self.hash(words);
-            prefetch(&self.index[self.place(hash)]);
-            hash
-        }));
+        hashes.extend(packed.iter().map(|words| self.hash(words)));
+        let fetch = |combos: &Self, hash: &u64| prefetch(&combos.index[combos.place(*hash)]);
+        hashes.iter().take(WORDS_AHEAD).for_each(|hash| fetch(self, hash));
         numbers.clear();
-        for (words, hash) in packed.iter().zip(&hashes) {
+        for (index, (words, hash)) in packed.iter().zip(&hashes).enumerate() {
+            hashes.get(index + WORDS_AHEAD).inspect(|ahead| fetch(self, ahead));
             let number = match self.index[self.find(*hash, words)].1 {
                 0 => self.new_number(*hash, words, admit),
                 number => number,
@@ -147,12 +150,18 @@ impl<const W: usize> Numbers for Combos<W> {
         (self.packed, self.hashes) = (packed, hashes);
     }
 
+    fn number_of(&mut self, words: &[u64]) -> u32 {
+        let mut own = [0; W];
+        own.copy_from_slice(&words[..W]);
+        self.number_of_words(&own)
+    }
+
     fn other(&mut self, number: u32) -> u32 {
         let at = number as usize - 1;
         if self.others[at] == 0 {
             let mut words = self.values[at];
             self.group.clear_for_other(&mut words);
-            self.others[at] = self.number_of(&words);
+            self.others[at] = self.number_of_words(&words);
         }
         self.others[at]
     }

@@ -35,7 +35,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { flow_span_max_ms: SPAN_MAX_MS, memory_max_bytes: 64 << 20, top_talkers: 10, rollup: Vec::new() }
+        Self { flow_span_max_ms: SPAN_MAX_MS, memory_max_bytes: 96 << 20, top_talkers: 10, rollup: Vec::new() }
     }
 }
 

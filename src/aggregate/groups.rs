@@ -1,6 +1,7 @@
 //! The groups of key columns of all rollups, each once, with the numbers of the block at hand.
 
 use super::combos::{Numbers, numbers};
+use super::derived::Derived;
 use super::layout::Group;
 use super::view::{Maps, Pass, Rows, View};
 use crate::flow::{Direction, FlowBatch};
@@ -15,12 +16,15 @@ struct Shared {
     internal: Vec<u32>,
     /// Whether a rollup books internal flows twice by it.
     has_internal: bool,
+    /// Index of what gives its numbers, when a wider group does.
+    derived: Option<usize>,
 }
 
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct Groups {
     all: Vec<Shared>,
+    derived: Vec<Derived>,
     /// Internal flows among the block's rows.
     pub(super) internal_rows: Vec<u32>,
 }
@@ -30,11 +34,50 @@ impl Groups {
     pub(super) fn share(&mut self, group: &Group, has_internal: bool) -> usize {
         let index = self.all.iter().position(|shared| shared.numbers.group() == group).unwrap_or_else(|| {
             let (src, dst, internal) = (Vec::new(), Vec::new(), Vec::new());
-            self.all.push(Shared { numbers: numbers(group), src, dst, internal, has_internal: false });
+            let numbers = numbers(group);
+            self.all.push(Shared { numbers, src, dst, internal, has_internal: false, derived: None });
             self.all.len() - 1
         });
         self.all[index].has_internal |= has_internal;
         index
+    }
+
+    /// Has the numbers of narrow groups follow from those of wide ones. To be called when all groups are there.
+    pub(super) fn link(&mut self) {
+        let width = |shared: &Shared| shared.numbers.group().parts.len();
+        for to in 0..self.all.len() {
+            let narrow = &self.all[to];
+            let wider = self.all.iter().enumerate().filter(|(_, wide)| {
+                width(wide) > width(narrow)
+                    && (wide.has_internal || !narrow.has_internal)
+                    && narrow.numbers.group().parts_in(wide.numbers.group()).is_some()
+            });
+            // The widest is not derived itself.
+            let widest = wider.max_by_key(|(_, wide)| width(wide)).map(|(from, _)| from);
+            self.all[to].derived = widest.and_then(|from| self.derive(from, to));
+        }
+    }
+
+    /// The index of what gives the numbers of a group from those of another that has all of its columns.
+    pub(super) fn derive(&mut self, from: usize, to: usize) -> Option<usize> {
+        let known = self.derived.iter().position(|derived| (derived.from, derived.to) == (from, to));
+        known.or_else(|| {
+            let (wide, narrow) = (self.all[from].numbers.group(), self.all[to].numbers.group());
+            let parts = narrow.parts_in(wide).filter(|_| !wide.has_side())?;
+            self.derived.push(Derived::new(from, to, parts));
+            Some(self.derived.len() - 1)
+        })
+    }
+
+    /// A number by a derivation, from the wider group's.
+    #[inline]
+    pub(super) fn derived(&mut self, derived: usize, number: u32) -> u32 {
+        let derived = &mut self.derived[derived];
+        match self.all.get_disjoint_mut([derived.from, derived.to]) {
+            Ok([from, to]) => derived.of(number, &*from.numbers, &mut *to.numbers),
+            // From a group to itself.
+            Err(_) => number,
+        }
     }
 
     /// Finds the numbers of a block's rows.
@@ -46,7 +89,8 @@ impl Groups {
         }
         let view = |pass| View { batch, maps, pass };
         let all = Rows::Range(rows.start, rows.end);
-        for shared in &mut self.all {
+        // What is refused has no number that others follow from.
+        for shared in self.all.iter_mut().filter(|shared| shared.derived.is_none() || !admit) {
             shared.numbers.number(&view(Pass::Src), all, admit, &mut shared.src);
             if shared.numbers.group().has_side() {
                 shared.numbers.number(&view(Pass::Dst), all, admit, &mut shared.dst);
@@ -54,6 +98,27 @@ impl Groups {
             if shared.has_internal {
                 let internal = Rows::List(&self.internal_rows);
                 shared.numbers.number(&view(Pass::InternalIn), internal, admit, &mut shared.internal);
+            }
+        }
+        if admit {
+            self.fill_derived();
+        }
+    }
+
+    /// Finds the numbers that follow from others.
+    fn fill_derived(&mut self) {
+        for (index, derived) in self.derived.iter_mut().enumerate() {
+            let Ok([from, to]) = self.all.get_disjoint_mut([derived.from, derived.to]) else { continue };
+            if to.derived != Some(index) {
+                continue;
+            }
+            let mut follow = |wide: &[u32], narrow: &mut Vec<u32>| {
+                narrow.clear();
+                narrow.extend(wide.iter().map(|number| derived.of(*number, &*from.numbers, &mut *to.numbers)));
+            };
+            follow(&from.src, &mut to.src);
+            if to.has_internal {
+                follow(&from.internal, &mut to.internal);
             }
         }
     }
@@ -81,11 +146,13 @@ impl Groups {
 
     /// Bytes held.
     pub(super) fn used_bytes(&self) -> usize {
-        self.all.iter().map(|shared| shared.numbers.used_bytes()).sum()
+        let numbers: usize = self.all.iter().map(|shared| shared.numbers.used_bytes()).sum();
+        numbers + self.derived.iter().map(Derived::used_bytes).sum::<usize>()
     }
 
     /// Forgets every number. Only when no key is held.
     pub(super) fn clear(&mut self) {
         self.all.iter_mut().for_each(|shared| shared.numbers.clear());
+        self.derived.iter_mut().for_each(Derived::clear);
     }
 }

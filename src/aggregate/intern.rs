@@ -17,13 +17,15 @@ const VALUES_MAX: usize = 1 << 20;
 pub(super) struct Interner<T> {
     ids: HashMap<T, u32, foldhash::fast::RandomState>,
     values: Vec<T>,
+    /// By the number that a value has in dictionaries: its number here, 0 = not known yet.
+    by_number: Vec<u32>,
     /// Values refused so far.
     pub(super) refused: u64,
 }
 
 impl<T> Default for Interner<T> {
     fn default() -> Self {
-        Self { ids: HashMap::default(), values: Vec::new(), refused: 0 }
+        Self { ids: HashMap::default(), values: Vec::new(), by_number: Vec::new(), refused: 0 }
     }
 }
 
@@ -35,6 +37,7 @@ impl<T: DictValue + Hash> Interner<T> {
     pub(super) fn clear(&mut self) {
         self.ids = HashMap::default();
         self.values = Vec::new();
+        self.by_number = Vec::new();
     }
 
     pub(super) fn id(&mut self, value: &T) -> u32 {
@@ -57,7 +60,9 @@ impl<T: DictValue + Hash> Interner<T> {
 
     /// Bytes held, about: texts are shared with the batches that brought them.
     pub(super) fn used_bytes(&self) -> usize {
-        self.values.capacity() * size_of::<T>() + self.ids.capacity() * size_of::<(T, u32)>()
+        self.values.capacity() * size_of::<T>()
+            + self.ids.capacity() * size_of::<(T, u32)>()
+            + self.by_number.capacity() * size_of::<u32>()
     }
 
     pub(super) fn value(&self, id: u32) -> Option<&T> {
@@ -68,6 +73,20 @@ impl<T: DictValue + Hash> Interner<T> {
     pub(super) fn map(&mut self, column: &Dict<T>, out: &mut Vec<u32>) {
         out.clear();
         out.push(0);
-        out.extend(column.values().iter().map(|value| self.id(value)));
+        out.extend(column.numbered_values().map(|(value, number)| match self.by_number.get(number as usize) {
+            Some(&id) if id != 0 => id,
+            _ => self.find(value, number),
+        }));
+    }
+
+    fn find(&mut self, value: &T, number: u32) -> u32 {
+        let id = self.id(value);
+        if number != 0 {
+            if self.by_number.len() <= number as usize {
+                self.by_number.resize(number as usize + 1, 0);
+            }
+            self.by_number[number as usize] = id;
+        }
+        id
     }
 }

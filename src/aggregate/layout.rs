@@ -34,6 +34,17 @@ pub(super) enum Store {
     Uuid,
 }
 
+impl Store {
+    /// Words of its own that a value takes.
+    fn own_words(self) -> usize {
+        match self {
+            Self::Ip => 2,
+            Self::Wide => 1,
+            Self::Number | Self::Text | Self::Uuid => 0,
+        }
+    }
+}
+
 impl Part {
     /// What the key's bits hold.
     #[inline]
@@ -41,14 +52,16 @@ impl Part {
         (words[self.word] >> self.shift) & ((1 << self.bits) - 1)
     }
 
+    /// Writes what another group's words hold of the same key, `from` there.
+    pub(super) fn copy(&self, from: &Part, words: &[u64], into: &mut [u64]) {
+        into[self.word] |= from.get(words) << self.shift;
+        let own = self.store.own_words();
+        into[self.own_word..self.own_word + own].copy_from_slice(&words[from.own_word..from.own_word + own]);
+    }
+
     fn clear(&self, words: &mut [u64]) {
         words[self.word] &= !(((1 << self.bits) - 1) << self.shift);
-        let own = match self.store {
-            Store::Ip => 2,
-            Store::Wide => 1,
-            Store::Number | Store::Text | Store::Uuid => 0,
-        };
-        words[self.own_word..self.own_word + own].fill(0);
+        words[self.own_word..self.own_word + self.store.own_words()].fill(0);
     }
 }
 
@@ -81,16 +94,18 @@ impl Group {
         let mut words = room.len().max(1);
         for part in &mut parts {
             part.own_word = words;
-            words += match part.store {
-                Store::Ip => 2,
-                Store::Wide => 1,
-                Store::Number | Store::Text | Store::Uuid => 0,
-            };
+            words += part.store.own_words();
         }
         if words > WORDS_MAX {
             return Err(format!("keys take {} bits; at most {} fit", words * 64, WORDS_MAX * 64));
         }
         Ok(Self { parts, words })
+    }
+
+    /// The parts of this group, each with the same key's in a group that has all of them.
+    pub(super) fn parts_in(&self, other: &Self) -> Option<Vec<(Part, Part)>> {
+        let same = |part: &Part| Some((*part, *other.parts.iter().find(|of| of.key == part.key)?));
+        self.parts.iter().map(same).collect()
     }
 
     /// Whether its values depend on the side that a flow is looked at from.

@@ -7,7 +7,10 @@
 //! - Bytes and packets are spread over the buckets of a flow's span (`share`) at constant cost: a few cells a key, however
 //!   long the span (`buckets`). `flows` and round trips count in the last bucket.
 //! - A rollup's key is two numbers, of the combinations of values that two groups of columns have (`layout`, `combos`,
-//!   `groups`); names are numbered once a batch (`view`, `intern`). A bucket holds its sums in a table by key (`table`, `sums`).
+//!   `groups`), or that follow from those of a wider group (`derived`); names are numbered once a batch (`view`, `intern`).
+//!   A bucket holds its sums in a table by key (`table`, `sums`).
+//! - Rollups of the same owners, like `usage` and `usage_apps`, share a table that is folded into each when it has to be
+//!   emitted (`family`). Buckets wider than an hour get what flows bring by the hour.
 //! - When what is emitted: `schedule`. Emitting drains (`out`); a bucket's rows add up.
 //! - Memory is bounded (`aggregator`): sums are emitted early when it runs short; new keys beyond the bound are booked under
 //!   one `other` row, which keeps direction, role, nas_id and reseller_id.
@@ -20,9 +23,13 @@ mod buckets;
 mod combos;
 mod config;
 mod counters;
+mod derived;
+mod family;
+mod gathered;
 mod groups;
 mod intern;
 mod layout;
+mod others;
 mod out;
 mod rollup;
 mod runner;
@@ -40,5 +47,5 @@ pub use aggregator::Aggregator;
 pub use config::{Config, KeepConfig, Problem, RollupConfig};
 pub use counters::{Counters, Top};
 pub use runner::{Handle, Runner};
-pub(crate) use share::{Share, Width};
+pub(crate) use share::{Spread, Spreader, Width};
 pub(crate) use table::Table;

@@ -9,11 +9,17 @@ use super::groups::Groups;
 use super::layout::{Layout, Second};
 use super::out::Out;
 use super::share::{Share, Shares, Width};
+use super::sums::{Amount, Cell};
 use super::talkers::Talkers;
 use super::view::{Names, Pass};
 use crate::flow::rollup::Shape;
+use crate::flow::time::HOUR_MS;
 use crate::flow::{FlowBatch, Measures, RollupDef};
 
+/// Buckets that are a whole number of these get what flows bring by this width: rollups of an hour and of a day share the work.
+const UNIT_MAX_MS: i64 = HOUR_MS;
+/// How many keys ahead their sums are fetched into the cache.
+pub(super) const KEYS_AHEAD: usize = 24;
 /// Windows of buckets up to this wide are marked whole; wider ones (a few odd times among many flows) flow by flow.
 const WINDOW_MAX: i64 = 128;
 
@@ -23,6 +29,8 @@ pub(super) struct Block<'a> {
     pub(super) rows: std::ops::Range<u32>,
     /// What each flow adds, one a row of `rows`.
     pub(super) amounts: &'a [Measures],
+    /// The same as cells.
+    pub(super) cells: &'a [Cell],
     /// Shares for the rollup's width.
     pub(super) shares: &'a Shares,
     pub(super) position: u64,
@@ -34,6 +42,17 @@ pub(super) struct Block<'a> {
 }
 
 impl Block<'_> {
+    /// What a flow adds, by its place in `rows`.
+    #[inline]
+    pub(super) fn amount(&self, at: usize) -> Amount<'_> {
+        Amount { cell: self.cells[at], measures: &self.amounts[at] }
+    }
+
+    /// Whether there is nothing to be left out or turned away.
+    pub(super) fn is_free(&self) -> bool {
+        self.admit && self.emitted.is_none()
+    }
+
     /// Whether a bucket holds this block's shares already, in a row emitted before a crash.
     pub(super) fn is_emitted(&self, bucket: i64) -> bool {
         self.emitted.is_some_and(|emitted| emitted.contains(self.position, bucket))
@@ -97,6 +116,10 @@ pub(super) struct Rollup {
     pub(super) layout: Layout,
     pub(super) buckets: Buckets,
     pub(super) hash: KeyHash,
+    /// Width that flows are spread over.
+    pub(super) unit: Width,
+    /// How many of these a bucket is.
+    pub(super) units: i64,
     /// Index of the first group.
     pub(super) first: usize,
     kind: Kind,
@@ -127,12 +150,20 @@ impl Rollup {
             (Second::Host, _) => return Err("only talkers are grouped so".into()),
         };
         let (buckets, hash) = (Buckets::default(), KeyHash::default());
-        Ok(Self { def: def.clone(), layout, buckets, hash, first, kind, keys: Vec::new(), hashes: Vec::new() })
+        let has_units = matches!(kind, Kind::Plain { .. }) && def.bucket_ms % UNIT_MAX_MS == 0;
+        let unit = Width::new(if has_units { UNIT_MAX_MS } else { def.bucket_ms });
+        let units = def.bucket_ms / unit.ms();
+        let (keys, hashes) = (Vec::new(), Vec::new());
+        Ok(Self { def: def.clone(), layout, buckets, hash, unit, units, first, kind, keys, hashes })
     }
 
-    /// Books some rows. Gives how many shares found no room for their key.
+    /// Makes sure that every bucket is there that the block's flows cover.
+    pub(super) fn mark(&mut self, block: &Block<'_>) {
+        mark(&mut self.buckets, block, self.units);
+    }
+
+    /// Books some rows, the buckets of which are marked. Gives how many shares found no room for their key.
     pub(super) fn add(&mut self, block: &Block<'_>, groups: &mut Groups, names: &mut Names) -> u64 {
-        mark(&mut self.buckets, block);
         let (second, passes) = match &mut self.kind {
             Kind::Plain { second, passes } => (*second, passes),
             Kind::Talkers(talkers) => {
@@ -146,7 +177,7 @@ impl Rollup {
             self.keys.extend(numbers.map(|(first, second)| key_of(*first, *second)));
             let internal = std::mem::take(&mut groups.internal_rows);
             let rows = (pass == Pass::InternalIn).then_some(&internal[..]);
-            if block.admit && block.emitted.is_none() {
+            if block.is_free() {
                 self.book_all(block, rows);
             } else {
                 refused += self.book_carefully(block, rows, (self.first, second), groups);
@@ -156,23 +187,35 @@ impl Rollup {
         refused
     }
 
-    /// Books all packed keys, in steps each of which has the next one's memory fetched.
+    /// Books all packed keys into buckets of one unit each, and has the memory of those ahead fetched meanwhile.
     fn book_all(&mut self, block: &Block<'_>, rows: Option<&[u32]>) {
         let Self { keys, hashes, buckets, hash, .. } = self;
         let at = |index: usize| rows.map_or(index, |rows| (rows[index] - block.rows.start) as usize);
         hashes.clear();
-        for (index, key) in keys.iter().enumerate() {
-            let key_hash = hash.of(*key);
-            hashes.push(key_hash);
-            let (last, split) = block.shares.of(at(index));
-            buckets.prefetch(last, split, key_hash);
-        }
+        hashes.extend(keys.iter().map(|key| hash.of(*key)));
         let hash_of = |key| hash.of(key);
-        for (index, (key, key_hash)) in keys.iter().zip(hashes.iter()).enumerate() {
+        if let Some(number) = block.shares.whole() {
+            let sums = &mut buckets.marked(number).sums;
+            hashes.iter().take(KEYS_AHEAD).for_each(|ahead| sums.prefetch(*ahead));
+            for (index, (key, key_hash)) in keys.iter().zip(&*hashes).enumerate() {
+                hashes.get(index + KEYS_AHEAD).inspect(|ahead| sums.prefetch(**ahead));
+                sums.add(*key_hash, *key, block.amount(at(index)), hash_of);
+            }
+            return;
+        }
+        let fetch = |buckets: &mut Buckets, index: usize| {
+            let (last, split) = block.shares.of(at(index));
+            buckets.prefetch(last, split, hashes[index]);
+        };
+        (0..hashes.len().min(KEYS_AHEAD)).for_each(|index| fetch(buckets, index));
+        for (index, (key, key_hash)) in keys.iter().zip(&*hashes).enumerate() {
+            if index + KEYS_AHEAD < hashes.len() {
+                fetch(buckets, index + KEYS_AHEAD);
+            }
             let row = at(index);
             let (last, split) = block.shares.of(row);
             match split {
-                None => buckets.marked(last).sums.add(*key_hash, *key, &block.amounts[row], hash_of),
+                None => buckets.marked(last).sums.add(*key_hash, *key, block.amount(row), hash_of),
                 Some(share) => book_split(buckets, share, &block.amounts[row], (*key_hash, *key), hash_of),
             }
         }
@@ -186,7 +229,7 @@ impl Rollup {
         (first, second): (usize, usize),
         groups: &mut Groups,
     ) -> u64 {
-        let mut refused = 0;
+        let (mut refused, units) = (0, self.units);
         for index in 0..self.keys.len() {
             let row = rows.map_or(index, |rows| (rows[index] - block.rows.start) as usize);
             let (one, two) = numbers_of(self.keys[index]);
@@ -194,7 +237,8 @@ impl Rollup {
             let has_room = (one | two) & REFUSED == 0;
             let key_hash = self.hash.of(key);
             let hash_of = |key| self.hash.of(key);
-            block.shares.each(row, &block.amounts[row], |number, amount| {
+            block.shares.each(row, block.amount(row), |unit, amount| {
+                let number = unit.div_euclid(units);
                 if block.is_emitted(number) {
                     return;
                 }
@@ -237,9 +281,20 @@ impl Rollup {
         Out::new(&self.def, &self.layout)
     }
 
-    /// Width of a bucket.
-    pub(super) fn width(&self) -> Width {
-        Width::new(self.def.bucket_ms)
+    /// Index of the second group; none for `talkers`.
+    pub(super) fn second(&self) -> Option<usize> {
+        match &self.kind {
+            Kind::Plain { second, .. } => Some(*second),
+            Kind::Talkers(_) => None,
+        }
+    }
+
+    /// How the flows are gone through; none for `talkers`, which have a way of their own.
+    pub(super) fn passes(&self) -> Option<&[Pass]> {
+        match &self.kind {
+            Kind::Plain { passes, .. } => Some(passes),
+            Kind::Talkers(_) => None,
+        }
     }
 }
 
@@ -257,7 +312,7 @@ fn book_split(
         // Small flows of long spans have nothing in most buckets.
         if more.bytes != 0 || more.packets != 0 || more.flows != 0 {
             let bucket: &mut Bucket = buckets.marked(number);
-            bucket.sums.add(hash, key, more, hash_of);
+            bucket.sums.add(hash, key, Amount::of(more), hash_of);
         }
     };
     add(last, &Measures { bytes: share.rest_bytes, packets: share.rest_packets, ..*amount });
@@ -273,14 +328,15 @@ fn book_split(
 }
 
 /// Marks every bucket that the block's flows cover, before anything is booked.
-fn mark(buckets: &mut Buckets, block: &Block<'_>) {
+fn mark(buckets: &mut Buckets, block: &Block<'_>, units: i64) {
     let (first, last) = block.shares.window();
+    let numbers = |first: i64, last: i64| first.div_euclid(units)..=last.div_euclid(units);
     if last.saturating_sub(first) < WINDOW_MAX && block.emitted.is_none() {
-        return (first..=last).for_each(|number| buckets.mark(number, block.position, block.now_ms));
+        return numbers(first, last).for_each(|number| buckets.mark(number, block.position, block.now_ms));
     }
     for row in 0..block.amounts.len() {
         let (last, split) = block.shares.of(row);
-        for number in split.map_or(last, Share::first)..=last {
+        for number in numbers(split.map_or(last, Share::first), last) {
             if !block.is_emitted(number) {
                 buckets.mark(number, block.position, block.now_ms);
             }

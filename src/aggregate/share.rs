@@ -6,6 +6,7 @@
 //! integer shares of the others leave. A flow that ends exactly on a boundary has no overlap with its last bucket and
 //! leaves only that remainder (and its count) there.
 
+use super::sums::Amount;
 use crate::flow::Measures;
 
 /// Times that the fast path of [`Width::bucket_of`] divides exactly: below 2^43 ms (year 2248).
@@ -127,6 +128,44 @@ impl Share {
     }
 }
 
+/// Where a flow belongs.
+pub(crate) enum Spread {
+    /// Whole in the bucket of this number.
+    Whole(i64),
+    /// In several.
+    Split(Share),
+}
+
+/// Gives where flows belong that come one after another: most lie wholly in the bucket of the one before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spreader {
+    width: Width,
+    span_max_ms: i64,
+    /// The last flow's bucket, and from when up to when it is.
+    number: i64,
+    begun: i64,
+    until: i64,
+}
+
+impl Spreader {
+    pub(crate) fn new(width: Width, span_max_ms: i64) -> Self {
+        Self { width, span_max_ms, number: 0, begun: 0, until: 0 }
+    }
+
+    /// Where a flow belongs; see [`Share::of`].
+    #[inline]
+    pub(crate) fn of(&mut self, start: i64, end: i64, bytes: u64, packets: u64) -> Spread {
+        if start >= self.begun && end >= self.begun && end < self.until {
+            return Spread::Whole(self.number);
+        }
+        let share = Share::of(self.width, start, end, self.span_max_ms, bytes, packets);
+        self.number = share.last;
+        self.begun = share.last.saturating_mul(self.width.ms);
+        self.until = self.begun.saturating_add(self.width.ms);
+        if share.before > 0 { Spread::Split(share) } else { Spread::Whole(share.last) }
+    }
+}
+
 /// Shares of a block's flows in the buckets of one width.
 #[derive(Debug)]
 pub(super) struct Shares {
@@ -148,29 +187,25 @@ impl Shares {
         self.width
     }
 
-    /// Computes the shares of flows given as (start, end, sums).
-    pub(super) fn fill<'a>(&mut self, span_max_ms: i64, flows: impl Iterator<Item = (i64, i64, &'a Measures)>) {
+    /// Computes the shares of flows given by start and end, and by what they add.
+    pub(super) fn fill(&mut self, span_max_ms: i64, spans: &[(i64, i64)], amounts: &[Measures]) {
         self.flows.clear();
         self.splits.clear();
         let (mut first, mut last) = (i64::MAX, i64::MIN);
-        // Most flows lie wholly in the bucket of the one before.
-        let (mut number, mut begun, mut until) = (0, 0, 0);
-        for (start, end, amount) in flows {
-            if start >= begun && end >= begun && end < until {
-                self.flows.push((number, 0));
-                continue;
-            }
-            let share = Share::of(self.width, start, end, span_max_ms, amount.bytes, amount.packets);
-            number = share.last;
-            begun = number.saturating_mul(self.width.ms);
-            until = begun.saturating_add(self.width.ms);
-            (first, last) = (first.min(share.first()), last.max(number));
-            if share.before > 0 {
-                self.splits.push(share);
-                self.flows.push((number, self.splits.len() as u32));
-            } else {
-                self.flows.push((number, 0));
-            }
+        let mut spreader = Spreader::new(self.width, span_max_ms);
+        for ((start, end), amount) in spans.iter().zip(amounts) {
+            let (from, upto) = match spreader.of(*start, *end, amount.bytes, amount.packets) {
+                Spread::Whole(number) => {
+                    self.flows.push((number, 0));
+                    (number, number)
+                }
+                Spread::Split(share) => {
+                    self.splits.push(share);
+                    self.flows.push((share.last, self.splits.len() as u32));
+                    (share.first(), share.last)
+                }
+            };
+            (first, last) = (first.min(from), last.max(upto));
         }
         self.window = if first <= last { (first, last) } else { (0, -1) };
     }
@@ -178,6 +213,12 @@ impl Shares {
     /// First and last bucket of all.
     pub(super) fn window(&self) -> (i64, i64) {
         self.window
+    }
+
+    /// The bucket that holds all flows whole, when one does.
+    pub(super) fn whole(&self) -> Option<i64> {
+        let (first, last) = self.window;
+        (first == last).then_some(last)
     }
 
     /// Number of the bucket that contains a flow's end, and its shares when there are more buckets.
@@ -189,16 +230,16 @@ impl Shares {
 
     /// Gives what a flow adds to each of its buckets; buckets that get nothing are left out.
     #[inline]
-    pub(super) fn each(&self, flow: usize, amount: &Measures, mut add: impl FnMut(i64, &Measures)) {
+    pub(super) fn each(&self, flow: usize, amount: Amount<'_>, mut add: impl FnMut(i64, Amount<'_>)) {
         let (last, split) = self.of(flow);
         let Some(share) = split else { return add(last, amount) };
         for number in share.first()..last {
             let (bytes, packets) = share.at(number);
             if bytes != 0 || packets != 0 {
-                add(number, &Measures { bytes, packets, ..Measures::default() });
+                add(number, Amount::of(&Measures { bytes, packets, ..Measures::default() }));
             }
         }
-        add(last, &Measures { bytes: share.rest_bytes, packets: share.rest_packets, ..*amount });
+        add(last, Amount::of(&Measures { bytes: share.rest_bytes, packets: share.rest_packets, ..*amount.measures }));
     }
 }
 

@@ -2,19 +2,21 @@
 
 use std::collections::HashMap;
 
+use super::rollup::{key_of, numbers_of};
 use super::table::Table;
 use crate::flow::Measures;
 
 const BYTES_BITS: u32 = 40;
-const BYTES_MAX: u64 = (1 << BYTES_BITS) - 1;
-const PACKETS_MAX: u64 = (1 << (64 - BYTES_BITS)) - 1;
+const BYTES_MASK: u64 = (1 << BYTES_BITS) - 1;
 const COUNT_BITS: u32 = 16;
-const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
-const RTT_SUM_MAX: u64 = (1 << (64 - 2 * COUNT_BITS)) - 1;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+/// The uppermost bit of each part of a cell: clear in a cell at rest, so that two of them add without touching a neighbour.
+const AMOUNT_FULL: u64 = 1 << 63 | 1 << (BYTES_BITS - 1);
+const COUNTS_FULL: u64 = 1 << 63 | 1 << (2 * COUNT_BITS - 1) | 1 << (COUNT_BITS - 1);
 
-/// Sums in 16 bytes: what a key gets between two emissions nearly always fits.
+/// Sums in 16 bytes: what a flow brings, and what a key gets between two emissions, nearly always fits.
 #[derive(Clone, Copy, Debug, Default)]
-struct Cell {
+pub(super) struct Cell {
     /// Packets above bytes.
     amount: u64,
     /// Sum of round trips above their number above flows.
@@ -22,39 +24,85 @@ struct Cell {
 }
 
 impl Cell {
+    /// What fits no cell.
+    const TOO_LARGE: Self = Self { amount: AMOUNT_FULL, counts: COUNTS_FULL };
+
+    /// The cell of some measures, or [`Cell::TOO_LARGE`].
+    #[inline]
+    pub(super) fn of(m: &Measures) -> Self {
+        let counts_fit = m.flows.max(m.rtt_count) < 1 << (COUNT_BITS - 1) && m.rtt_ms_sum < 1 << (63 - 2 * COUNT_BITS);
+        if m.bytes < 1 << (BYTES_BITS - 1) && m.packets < 1 << (63 - BYTES_BITS) && counts_fit {
+            let counts = m.rtt_ms_sum << (2 * COUNT_BITS) | m.rtt_count << COUNT_BITS | m.flows;
+            Self { amount: m.packets << BYTES_BITS | m.bytes, counts }
+        } else {
+            Self::TOO_LARGE
+        }
+    }
+
     fn measures(self) -> Measures {
         Measures {
-            bytes: self.amount & BYTES_MAX,
+            bytes: self.amount & BYTES_MASK,
             packets: self.amount >> BYTES_BITS,
-            flows: self.counts & COUNT_MAX,
-            rtt_count: self.counts >> COUNT_BITS & COUNT_MAX,
+            flows: self.counts & COUNT_MASK,
+            rtt_count: self.counts >> COUNT_BITS & COUNT_MASK,
             rtt_ms_sum: self.counts >> (2 * COUNT_BITS),
         }
     }
 
-    /// Adds, or gives false and stays as it is when the result does not fit.
+    /// Whether a part of it reached its uppermost bit.
     #[inline]
-    fn add(&mut self, more: &Measures) -> bool {
-        let (bytes, packets) = (self.amount & BYTES_MAX, self.amount >> BYTES_BITS);
-        let room = more.bytes <= BYTES_MAX - bytes
-            && more.packets <= PACKETS_MAX - packets
-            && more.flows <= COUNT_MAX - (self.counts & COUNT_MAX)
-            && more.rtt_count <= COUNT_MAX - (self.counts >> COUNT_BITS & COUNT_MAX)
-            && more.rtt_ms_sum <= RTT_SUM_MAX - (self.counts >> (2 * COUNT_BITS));
-        if room {
-            self.amount += more.packets << BYTES_BITS | more.bytes;
-            self.counts += more.rtt_ms_sum << (2 * COUNT_BITS) | more.rtt_count << COUNT_BITS | more.flows;
-        }
-        room
+    fn is_full(self) -> bool {
+        (self.amount & AMOUNT_FULL) | (self.counts & COUNTS_FULL) != 0
+    }
+
+    /// Adds what is not full to what is not full.
+    #[inline]
+    fn add(&mut self, more: Self) {
+        self.amount += more.amount;
+        self.counts += more.counts;
     }
 }
 
+/// What is added to a key: measures, and their cell, made once for all tables they are added in.
+#[derive(Clone, Copy)]
+pub(super) struct Amount<'a> {
+    pub(super) cell: Cell,
+    pub(super) measures: &'a Measures,
+}
+
+impl<'a> Amount<'a> {
+    #[inline]
+    pub(super) fn of(measures: &'a Measures) -> Self {
+        Self { cell: Cell::of(measures), measures }
+    }
+}
+
+type Wide = HashMap<u64, Measures, foldhash::fast::RandomState>;
+
 /// See the module's documentation. Sums wrap at 64 bits.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Sums {
     cells: Table<Cell>,
     /// What outgrew a cell, to be added to it.
-    wide: HashMap<u64, Measures, foldhash::fast::RandomState>,
+    wide: Wide,
+}
+
+/// Adds to a cell, from which what fills it goes to the wide sums.
+#[inline]
+fn add(wide: &mut Wide, key: u64, cell: &mut Cell, more: Amount<'_>) {
+    if more.cell.is_full() {
+        add_wrapping(wide.entry(key).or_default(), more.measures);
+        return;
+    }
+    cell.add(more.cell);
+    if cell.is_full() {
+        widen(wide, key, cell);
+    }
+}
+
+#[cold]
+fn widen(wide: &mut Wide, key: u64, cell: &mut Cell) {
+    add_wrapping(wide.entry(key).or_default(), &std::mem::take(cell).measures());
 }
 
 /// Adds without limit.
@@ -89,33 +137,16 @@ impl Sums {
 
     /// Adds to a key that is there.
     #[inline]
-    pub(super) fn add_known(&mut self, hash: u64, key: u64, more: &Measures) -> bool {
+    pub(super) fn add_known(&mut self, hash: u64, key: u64, more: Amount<'_>) -> bool {
         let Some(cell) = self.cells.get(hash, key) else { return false };
-        if !cell.add(more) {
-            Self::widen(&mut self.wide, key, cell, more);
-        }
+        add(&mut self.wide, key, cell, more);
         true
     }
 
     /// Adds to a key, made when it is not there.
     #[inline]
-    pub(super) fn add(&mut self, hash: u64, key: u64, more: &Measures, hash_of: impl Fn(u64) -> u64) {
-        let cell = self.cells.entry(hash, key, hash_of);
-        if !cell.add(more) {
-            Self::widen(&mut self.wide, key, cell, more);
-        }
-    }
-
-    #[cold]
-    fn widen(
-        wide: &mut HashMap<u64, Measures, foldhash::fast::RandomState>,
-        key: u64,
-        cell: &mut Cell,
-        more: &Measures,
-    ) {
-        let sum = wide.entry(key).or_default();
-        add_wrapping(sum, &std::mem::take(cell).measures());
-        add_wrapping(sum, more);
+    pub(super) fn add(&mut self, hash: u64, key: u64, more: Amount<'_>, hash_of: impl Fn(u64) -> u64) {
+        add(&mut self.wide, key, self.cells.entry(hash, key, hash_of), more);
     }
 
     fn whole(&self, key: u64, cell: &Cell) -> Measures {
@@ -126,6 +157,34 @@ impl Sums {
             add_wrapping(&mut sum, wide);
         }
         sum
+    }
+
+    /// Adds other sums of the same keys and hashes.
+    pub(super) fn absorb(&mut self, other: Self, hash_of: impl Fn(u64) -> u64 + Copy) {
+        if self.cells.is_empty() {
+            *self = other;
+            return;
+        }
+        if other.len() > self.len() {
+            self.reserve(other.len(), hash_of);
+        }
+        for (key, more) in other.iter() {
+            self.add(hash_of(key), key, Amount::of(&more), hash_of);
+        }
+    }
+
+    /// Adds other sums by keys whose second part is found from theirs.
+    pub(super) fn add_all(
+        &mut self,
+        other: &Self,
+        mut second_of: impl FnMut(u32) -> u32,
+        hash_of: impl Fn(u64) -> u64 + Copy,
+    ) {
+        for (key, more) in other.iter() {
+            let (first, second) = numbers_of(key);
+            let key = key_of(first, second_of(second));
+            self.add(hash_of(key), key, Amount::of(&more), hash_of);
+        }
     }
 
     /// Every key with its sums.
@@ -145,12 +204,20 @@ mod tests {
     }
 
     fn any_measures() -> impl Strategy<Value = Measures> {
-        let bytes = prop_oneof![0u64..5000, Just(BYTES_MAX), Just(BYTES_MAX + 1), any::<u64>()];
-        let packets = prop_oneof![0u64..50, Just(PACKETS_MAX), any::<u64>()];
-        let count = || prop_oneof![0u64..3, Just(COUNT_MAX - 1), any::<u64>()];
-        (bytes, packets, count(), count(), prop_oneof![0u64..100, Just(RTT_SUM_MAX)]).prop_map(
-            |(bytes, packets, flows, rtt_count, rtt_ms_sum)| Measures { bytes, packets, flows, rtt_ms_sum, rtt_count },
-        )
+        // Around what a part of a cell holds at rest, and in all its bits.
+        let around = |bits: u32, small: u64| {
+            let (half, whole) = (1u64 << (bits - 1), 1u64 << bits);
+            prop_oneof![0..small, half - 2..half + 1, whole - 1..whole + 1, any::<u64>()]
+        };
+        let count = || around(COUNT_BITS, 3);
+        (around(BYTES_BITS, 5000), around(64 - BYTES_BITS, 50), count(), count(), around(64 - 2 * COUNT_BITS, 100))
+            .prop_map(|(bytes, packets, flows, rtt_count, rtt_ms_sum)| Measures {
+                bytes,
+                packets,
+                flows,
+                rtt_ms_sum,
+                rtt_count,
+            })
     }
 
     proptest! {
@@ -158,7 +225,7 @@ mod tests {
         fn sums_are_exact_whatever_their_size(adds in prop::collection::vec((1u64..5, any_measures()), 0..60)) {
             let (mut sums, mut want) = (Sums::default(), BTreeMap::<u64, Measures>::new());
             for (key, more) in &adds {
-                sums.add(hash_of(*key), *key, more, hash_of);
+                sums.add(hash_of(*key), *key, Amount::of(more), hash_of);
                 add_wrapping(want.entry(*key).or_default(), more);
             }
             prop_assert_eq!(sums.iter().collect::<BTreeMap<_, _>>(), want);

@@ -10,6 +10,9 @@ use crate::prefetch::prefetch;
 const SHARD_BITS: u32 = 6;
 /// Entries with which a table is split into shards.
 const SPLIT_AT: usize = 4096;
+/// Shards of up to so many entries are at most half full: found at the first look, mostly. Larger ones are at most 3/4 full,
+/// as memory counts more.
+const ROOMY_MAX: usize = 2048;
 /// Entries a shard begins with.
 const CAPACITY_MIN: usize = 8;
 
@@ -19,7 +22,7 @@ struct Entry<C> {
     cell: C,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Shard<C> {
     entries: Vec<Entry<C>>,
     used: usize,
@@ -32,7 +35,7 @@ impl<C> Default for Shard<C> {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Table<C> {
     /// None, one, or 2^[`SHARD_BITS`].
     shards: Vec<Shard<C>>,
@@ -44,6 +47,12 @@ impl<C> Default for Table<C> {
     fn default() -> Self {
         Self { shards: Vec::new(), len: 0, capacity: 0 }
     }
+}
+
+/// Entries that may be used of so many.
+#[inline]
+fn most_of(entries: usize) -> usize {
+    if entries <= ROOMY_MAX { entries / 2 } else { entries / 4 * 3 }
 }
 
 impl<C: Copy + Default> Shard<C> {
@@ -71,13 +80,15 @@ impl<C: Copy + Default> Shard<C> {
     }
 
     fn is_full(&self) -> bool {
-        (self.used + 1) * 4 > self.entries.len() * 3
+        self.used + 1 > most_of(self.entries.len())
     }
 
     /// Makes room for `more` entries.
     #[cold]
     fn grow(&mut self, more: usize, hash_of: &impl Fn(u64) -> u64) {
-        let wanted = ((self.used + more) * 4 / 3 + 1).max(self.entries.len() + self.entries.len() / 2);
+        let needed = self.used + more + 1;
+        let least = if needed <= ROOMY_MAX / 2 { needed * 2 } else { (needed * 4 / 3 + 2).max(ROOMY_MAX + 1) };
+        let wanted = least.max(self.entries.len() + self.entries.len() / 2);
         let grown = vec![Entry::default(); wanted.max(CAPACITY_MIN)];
         for entry in std::mem::replace(&mut self.entries, grown).into_iter().filter(|entry| entry.key != 0) {
             let at = self.find(hash_of(entry.key), entry.key);
@@ -129,13 +140,24 @@ impl<C: Copy + Default> Table<C> {
     #[inline]
     pub(crate) fn entry(&mut self, hash: u64, key: u64, hash_of: impl Fn(u64) -> u64) -> &mut C {
         let shard = self.shard_of(hash);
+        // Most keys stand where they belong.
+        if let Some(held) = self.shards.get(shard)
+            && let at = held.place(hash)
+            && held.entries.get(at).is_some_and(|entry| entry.key == key)
+        {
+            return &mut self.shards[shard].entries[at].cell;
+        }
+        self.find_or_insert(shard, hash, key, &hash_of)
+    }
+
+    fn find_or_insert(&mut self, shard: usize, hash: u64, key: u64, hash_of: &impl Fn(u64) -> u64) -> &mut C {
         if let Some(held) = self.shards.get(shard).filter(|shard| shard.used > 0) {
             let at = held.find(hash, key);
             if held.entries[at].key == key {
                 return &mut self.shards[shard].entries[at].cell;
             }
         }
-        self.insert(hash, key, &hash_of)
+        self.insert(hash, key, hash_of)
     }
 
     fn insert(&mut self, hash: u64, key: u64, hash_of: &impl Fn(u64) -> u64) -> &mut C {
@@ -189,7 +211,7 @@ impl<C: Copy + Default> Table<C> {
         let each = more / self.shards.len() + more / self.shards.len() / 8 + 1;
         self.capacity = 0;
         for shard in &mut self.shards {
-            if (shard.used + each) * 4 > shard.entries.len() * 3 {
+            if shard.used + each > most_of(shard.entries.len()) {
                 shard.grow(each, &hash_of);
             }
             self.capacity += shard.entries.len();

@@ -38,7 +38,7 @@ fn customers_are_exact_and_only_the_heaviest_others_have_rows() {
 #[test]
 fn an_early_fold_keeps_the_sums_and_says_what_it_may_have_cut() {
     let (mut aggregator, _) = aggregator(only("talkers"), Config { memory_max_bytes: 1 << 30, ..Config::default() });
-    let many = super::super::talkers::OTHERS_HELD_MAX as u32;
+    let many = super::super::others::OTHERS_HELD_MAX as u32;
     let mut total = 0;
     let mut truth: BTreeMap<Value, u64> = BTreeMap::new();
     for position in 1..=4u64 {

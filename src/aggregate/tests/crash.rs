@@ -61,7 +61,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
     #[test]
     fn crashes_at_any_moment_lose_nothing_and_count_nothing_twice(steps in prop::collection::vec(any_step(), 1..40)) {
-        let defs = RollupDef::defaults();
+        let defs = with_ports();
         let (mut log, mut now) = (TestLog::default(), T0);
         let mut aggregator = log.recover(&defs, now);
         for step in steps {
@@ -100,7 +100,7 @@ proptest! {
 
 #[test]
 fn nothing_is_emitted_before_everything_is_read_again() {
-    let defs = RollupDef::defaults();
+    let defs = with_ports();
     let mut log = TestLog::default();
     for n in 0..3 {
         log.0.push(Record::Flows(Arc::new(batch(&[Flow::plain(T0 + n, 0, 1)]))));

@@ -7,7 +7,7 @@ proptest! {
         batches in prop::collection::vec(prop::collection::vec(any_flow(), 0..60), 1..6),
         steps in prop::collection::vec(0i64..400_000, 6),
     ) {
-        let defs = RollupDef::defaults();
+        let defs = with_ports();
         let (mut aggregator, _) = aggregator(defs.clone(), Config::default());
         let (mut want, mut got, mut now) = (Sums::new(), Sums::new(), T0);
         for (index, flows) in batches.iter().enumerate() {

@@ -147,6 +147,11 @@ fn any_flow() -> impl Strategy<Value = Flow> {
 }
 
 /// Sums by rollup, bucket start and key.
+/// The default rollups and the one that sinks may want.
+fn with_ports() -> Vec<RollupDef> {
+    RollupDef::defaults().into_iter().chain([RollupDef::usage_ports()]).collect()
+}
+
 type Sums = BTreeMap<(String, i64, Vec<Value>), Measures>;
 
 fn key_of(def: &RollupDef, batch: &FlowBatch, row: usize, role: Role, internal_in: bool) -> Vec<Value> {

@@ -15,6 +15,7 @@ use super::{HOSTS, key, take};
 use crate::aggregate::Width;
 use crate::control::state::Change;
 use crate::flow::{Addr, Direction, FlowBatch};
+use crate::prefetch::prefetch;
 
 /// Width of a window, ms.
 pub const WINDOW_MS: i64 = 5 * 60_000;
@@ -69,8 +70,10 @@ pub(super) struct Hosts {
     /// Entries of all windows.
     held: usize,
     removed: Vec<i64>,
-    /// The same in every run: sketches are saved.
-    destinations: foldhash::fast::FixedState,
+    /// The block's sketches by number, each with the hash of a destination.
+    destinations: Vec<(u32, u64)>,
+    /// Of destinations. The same in every run: sketches are saved.
+    hash: foldhash::fast::FixedState,
     pub(super) given_up_connections: u64,
 }
 
@@ -85,7 +88,8 @@ impl Default for Hosts {
             free_sketches: Vec::new(),
             held: 0,
             removed: Vec::new(),
-            destinations: foldhash::fast::FixedState::default(),
+            destinations: Vec::new(),
+            hash: foldhash::fast::FixedState::default(),
             given_up_connections: 0,
         }
     }
@@ -127,30 +131,43 @@ impl Hosts {
                 let window = self.width.bucket_of(batch.flow_start.value_or_default(row)).0.min(newest);
                 if counts && window >= oldest {
                     let source = batch.src_ip.get(row).unwrap_or_default();
-                    self.windows.get(&window).inspect(|window| window.prefetch(source));
-                    block.push((row, window, source));
+                    let hash = self.windows.entry(window).or_default().prefetch(source);
+                    block.push((row, window, source, hash));
                 }
             }
-            for (row, window, source) in &block {
-                self.add_row(batch, *row, *window, *source);
+            for (row, window, source, hash) in &block {
+                self.add_row(batch, *row, *window, (*source, *hash));
+            }
+            self.add_destinations();
+        }
+    }
+
+    /// Takes the block's destinations into their sketches: apart from the hosts, so that one's memory is fetched while another
+    /// is worked on.
+    fn add_destinations(&mut self) {
+        for (sketch, destination) in self.destinations.drain(..) {
+            if let Some(Some(sketch)) = self.sketches.get_mut(sketch as usize) {
+                sketch.hll.update(destination);
             }
         }
     }
 
     #[inline]
-    fn add_row(&mut self, batch: &FlowBatch, row: usize, number: i64, source: Addr) {
+    fn add_row(&mut self, batch: &FlowBatch, row: usize, number: i64, (source, hash): (Addr, u64)) {
         let window = self.windows.entry(number).or_default();
         window.is_dirty = true;
         let before = window.len();
-        let cell = window.cell(source);
+        let cell = window.cell(source, hash);
         cell.connections = cell.connections.saturating_add(1);
         cell.bytes = cell.bytes.wrapping_add(batch.bytes.value_or_default(row));
         if cell.connections >= SKETCH_FROM {
             if cell.sketch == 0 {
                 cell.sketch = new_sketch(&mut self.sketches, &mut self.free_sketches, batch, row, source);
             }
-            if let Some(Some(sketch)) = self.sketches.get_mut((cell.sketch as usize).wrapping_sub(1)) {
-                sketch.hll.update(self.destinations.hash_one(batch.dst_ip.get(row).unwrap_or_default().0));
+            if let Some(sketch) = cell.sketch.checked_sub(1) {
+                self.sketches.get(sketch as usize).inspect(|sketch| prefetch(*sketch));
+                let destination = batch.dst_ip.get(row).unwrap_or_default();
+                self.destinations.push((sketch, self.hash.hash_one(destination.0)));
             }
         }
         self.held += window.len() - before;
@@ -238,7 +255,8 @@ impl Hosts {
             let sketch = sketch.map_or(0, |sketch| keep_sketch(&mut self.sketches, &mut self.free_sketches, sketch));
             let window = self.windows.entry(number).or_default();
             let before = window.len();
-            *window.cell(Addr(host)) = Cell { sketch, ..cell };
+            let hash = window.hash(Addr(host));
+            *window.cell(Addr(host), hash) = Cell { sketch, ..cell };
             self.held += window.len() - before;
         }
     }

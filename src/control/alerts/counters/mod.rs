@@ -24,7 +24,7 @@ use self::hosts::Hosts;
 use self::sites::Sites;
 use self::subscribers::Subscribers;
 use super::config;
-use crate::aggregate::{Share, Width};
+use crate::aggregate::{Spread, Spreader, Width};
 use crate::control::state::Change;
 use crate::flow::{Direction, FlowBatch};
 
@@ -103,6 +103,7 @@ impl Counters {
     fn add_spans(&mut self, batch: &FlowBatch) {
         self.subscribers.begin(batch);
         self.sites.begin(batch);
+        let mut spreader = Spreader::new(self.width, self.span_max_ms);
         for (row, code) in batch.subscriber_id.codes().iter().enumerate() {
             let has_ring = self.subscribers.has_ring(*code);
             let direction = batch.direction.value_or_default(row);
@@ -116,15 +117,18 @@ impl Counters {
             if !has_ring && site == NONE {
                 continue;
             }
-            let (start, end) = (batch.span_start_ms(row), batch.time.value_or_default(row));
-            let share = Share::of(self.width, start, end, self.span_max_ms, bytes, 0);
-            for bucket in share.first()..=share.last {
-                let bytes = share.at(bucket).0;
+            let mut book = |bucket: i64, bytes: u64| {
                 if has_ring {
                     self.subscribers.book(*code, bucket, bytes);
                 }
                 if site != NONE {
                     self.sites.add(site, bucket, outward, bytes);
+                }
+            };
+            match spreader.of(batch.span_start_ms(row), batch.time.value_or_default(row), bytes, 0) {
+                Spread::Whole(bucket) => book(bucket, bytes),
+                Spread::Split(share) => {
+                    (share.first()..=share.last).for_each(|bucket| book(bucket, share.at(bucket).0));
                 }
             }
         }

@@ -7,6 +7,7 @@
 use super::{Map, NONE, PAGE, SLOT, key, take};
 use crate::control::state::Change;
 use crate::flow::{FlowBatch, Uuid};
+use crate::prefetch::prefetch;
 
 /// Buckets of the ring: 24 hours.
 const BUCKETS: usize = 96;
@@ -14,6 +15,10 @@ const BUCKETS: usize = 96;
 const PAGE_SLOTS: usize = 64;
 /// Subscribers that can have a ring at the same time.
 const SLOTS_MAX: usize = 1 << 17;
+/// Numbers by which subscribers are found without hashing.
+const NUMBERS_MAX: usize = 1 << 18;
+/// How many slots ahead their sums are fetched into the cache.
+const SLOTS_AHEAD: usize = 16;
 /// Memory for all of it, bytes.
 pub(super) const MEMORY_BYTES_MAX: usize = 62 << 20;
 /// Bytes a slot takes apart from its cells: total, owner, and twice its entry of the map by identity.
@@ -21,8 +26,9 @@ const SLOT_BYTES: usize = 8 + size_of::<Who>() + 2 * 2 * size_of::<(Uuid, u32)>(
 /// Bytes a page takes beside its cells.
 const PAGE_OVERHEAD_BYTES: usize = 8;
 /// Pages that fit beside the slots and the tables of pages.
-const PAGES_MAX: usize = (MEMORY_BYTES_MAX - SLOTS_MAX * SLOT_BYTES - BUCKETS * SLOTS_MAX / PAGE_SLOTS * 4)
-    / (PAGE_SLOTS * 8 + PAGE_OVERHEAD_BYTES);
+const PAGES_MAX: usize =
+    (MEMORY_BYTES_MAX - NUMBERS_MAX * 4 - SLOTS_MAX * SLOT_BYTES - BUCKETS * SLOTS_MAX / PAGE_SLOTS * 4)
+        / (PAGE_SLOTS * 8 + PAGE_OVERHEAD_BYTES);
 
 type Page = [u64; PAGE_SLOTS];
 
@@ -64,6 +70,8 @@ impl Default for InBatch {
 #[derive(Debug, Default)]
 pub(super) struct Subscribers {
     slots: Map<Uuid, u32>,
+    /// The same by the number that a subscriber has in dictionaries, where known; [`NONE`] where not.
+    by_number: Vec<u32>,
     who: Vec<Who>,
     totals: Vec<u64>,
     free_slots: Vec<u32>,
@@ -92,7 +100,8 @@ impl Subscribers {
 
     pub(super) fn memory_bytes(&self) -> usize {
         let tables: usize = self.tables.iter().map(|table| table.len() * 4).sum();
-        self.who.len() * SLOT_BYTES + tables + self.pages.len() * (size_of::<Page>() + PAGE_OVERHEAD_BYTES)
+        let numbers = self.by_number.len() * 4;
+        self.who.len() * SLOT_BYTES + numbers + tables + self.pages.len() * (size_of::<Page>() + PAGE_OVERHEAD_BYTES)
     }
 
     /// Takes note of a batch's subscribers and whose they are. Then [`Subscribers::book`] takes its flows,
@@ -100,8 +109,15 @@ impl Subscribers {
     pub(super) fn begin(&mut self, batch: &FlowBatch) {
         self.batch.clear();
         self.batch.resize(batch.subscriber_id.values().len() + 1, InBatch::default());
-        for (code, subscriber) in (1..).zip(batch.subscriber_id.values()) {
-            self.batch[code].slot = self.slot(*subscriber);
+        for (of, (_, number)) in self.batch[1..].iter_mut().zip(batch.subscriber_id.numbered_values()) {
+            of.slot = self.by_number.get(number as usize).copied().unwrap_or(NONE);
+            self.who.get(of.slot as usize).inspect(|who| prefetch(*who));
+        }
+        for (code, (subscriber, number)) in (1..).zip(batch.subscriber_id.numbered_values()) {
+            // Slots are given back.
+            if self.who.get(self.batch[code].slot as usize).is_none_or(|who| who.subscriber_id != *subscriber) {
+                self.batch[code].slot = self.find_slot(*subscriber, number);
+            }
         }
         let resellers = &batch.reseller_id;
         for (code, reseller) in batch.subscriber_id.codes().iter().zip(resellers.codes()) {
@@ -139,12 +155,34 @@ impl Subscribers {
     /// Books what was summed of the batch at hand.
     pub(super) fn end(&mut self) {
         let batch = std::mem::take(&mut self.batch);
-        for of in batch.iter().filter(|of| of.slot != NONE) {
+        for (index, of) in batch.iter().enumerate().filter(|(_, of)| of.slot != NONE) {
+            batch.get(index + SLOTS_AHEAD).inspect(|ahead| self.prefetch(ahead.slot));
             for (bucket, bytes) in [self.head, self.head - 1].into_iter().zip(of.recent) {
                 self.add(of.slot, bucket, bytes);
             }
         }
         self.batch = batch;
+    }
+
+    /// Has what is booked of the newest bucket fetched into the cache.
+    #[inline]
+    fn prefetch(&self, slot: u32) {
+        let (slot, head) = (slot as usize, self.head.rem_euclid(BUCKETS as i64) as usize);
+        self.totals.get(slot).inspect(|total| prefetch(*total));
+        let page = self.tables[head].get(slot / PAGE_SLOTS).and_then(|page| page.checked_sub(1));
+        page.and_then(|page| self.pages.get(page as usize)).inspect(|page| prefetch(&page[slot % PAGE_SLOTS]));
+    }
+
+    fn find_slot(&mut self, subscriber_id: Uuid, number: u32) -> u32 {
+        let slot = self.slot(subscriber_id);
+        let number = number as usize;
+        if (1..NUMBERS_MAX).contains(&number) {
+            if self.by_number.len() <= number {
+                self.by_number.resize(number + 1, NONE);
+            }
+            self.by_number[number] = slot;
+        }
+        slot
     }
 
     fn slot(&mut self, subscriber_id: Uuid) -> u32 {

@@ -42,22 +42,25 @@ impl Window {
         self.v4.used_bytes() + self.v6.capacity() * (size_of::<(u128, Cell)>() + 1) * 8 / 7
     }
 
-    /// Has an IPv4 host's cell fetched into the cache.
+    /// Has an IPv4 host's cell fetched into the cache. Gives what [`Window::cell`] wants with it.
     #[inline]
-    pub(super) fn prefetch(&self, host: Addr) {
-        if let Some(bits) = host.as_v4() {
-            self.v4.prefetch(self.state.hash_one(V4 | u64::from(bits)));
-        }
+    pub(super) fn prefetch(&self, host: Addr) -> u64 {
+        let hash = self.hash(host);
+        self.v4.prefetch(hash);
+        hash
     }
 
-    /// A host's cell, made when there is none.
+    /// The hash of an IPv4 host.
     #[inline]
-    pub(super) fn cell(&mut self, host: Addr) -> &mut Cell {
+    pub(super) fn hash(&self, host: Addr) -> u64 {
+        host.as_v4().map_or(0, |bits| self.state.hash_one(V4 | u64::from(bits)))
+    }
+
+    /// The cell of a host with this hash, made when there is none.
+    #[inline]
+    pub(super) fn cell(&mut self, host: Addr, hash: u64) -> &mut Cell {
         match host.as_v4() {
-            Some(bits) => {
-                let key = V4 | u64::from(bits);
-                self.v4.entry(self.state.hash_one(key), key, |key| self.state.hash_one(key))
-            }
+            Some(bits) => self.v4.entry(hash, V4 | u64::from(bits), |key| self.state.hash_one(key)),
             None => self.v6.entry(host.0).or_default(),
         }
     }
@@ -87,11 +90,16 @@ mod tests {
     #[test]
     fn each_host_has_one_cell_and_the_chosen_stay() {
         let mut window = Window::default();
+        let cell = |window: &mut Window, host: Addr| {
+            let hash = window.hash(host);
+            *window.cell(host, hash)
+        };
         let hosts = |n: u32| [Addr::v4(n), Addr(0x2001_0db8 << 96 | u128::from(n))];
         for n in 0..20_000u32 {
             for host in hosts(n) {
-                window.cell(host).bytes += u64::from(n);
-                window.cell(host).connections += 1;
+                let hash = window.prefetch(host);
+                window.cell(host, hash).bytes += u64::from(n);
+                window.cell(host, hash).connections += 1;
             }
         }
         assert_eq!(window.len(), 40_000);
@@ -103,7 +111,7 @@ mod tests {
         let mut want: Vec<_> = want.collect();
         want.sort_unstable();
         assert_eq!(left, want);
-        assert_eq!(window.cell(Addr::v4(8)).bytes, 8);
-        assert_eq!(window.cell(Addr::v4(9)).bytes, 0);
+        assert_eq!(cell(&mut window, Addr::v4(8)).bytes, 8);
+        assert_eq!(cell(&mut window, Addr::v4(9)).bytes, 0);
     }
 }
