@@ -4,6 +4,7 @@
 //! cargo bench --bench postgres                       # 5 pairs of 2 million flows
 //! cargo bench --bench postgres -- --pairs 1 --flows 500000
 //! cargo bench --bench postgres -- --all-columns       # of each pair the first two rounds only
+//! cargo bench --bench postgres -- --first-columns     # and the last two only
 //! ```
 //!
 //! Rounds are interleaved: `rgz-netflow generate` against `rgz-netflow run` with a `postgres` sink and every default on, from the
@@ -15,6 +16,8 @@
 
 #[path = "../sinks/postgres/benches/support/cpu.rs"]
 mod cpu;
+#[path = "support/memory.rs"]
+mod memory;
 #[path = "../sinks/postgres/tests/server/mod.rs"]
 mod server;
 
@@ -43,6 +46,7 @@ struct Options {
     rate: u64,
     sink: String,
     all_columns: bool,
+    first_columns: bool,
 }
 
 /// What one round took.
@@ -50,13 +54,16 @@ struct Figures {
     seconds: f64,
     client_cpu_s: f64,
     server_cpu_s: f64,
+    /// The most that the collector had resident at a time.
+    resident_bytes: u64,
 }
 
 impl Figures {
     fn print(&self, what: &str, flows: u64) -> f64 {
         let (rate, millions) = (flows as f64 / self.seconds, flows as f64 / 1e6);
         let (client, server) = (self.client_cpu_s / millions, self.server_cpu_s / millions);
-        println!("{what:<22} {rate:>9.0} {client:>12.2} {server:>12.2} {:>12.2}", client + server);
+        let resident = self.resident_bytes as f64 / 1e6;
+        println!("{what:<22} {rate:>9.0} {client:>12.2} {server:>12.2} {:>12.2} {resident:>11.0}", client + server);
         rate
     }
 }
@@ -69,37 +76,20 @@ fn main() {
         admin.batch_execute(&format!("ALTER SYSTEM SET {setting}")).unwrap();
     }
     admin.batch_execute("SELECT pg_reload_conf()").unwrap();
-    println!("{:<22} {:>9} {:>12} {:>12} {:>12}", "CPU s per M flows:", "flows/s", "client", "server", "both");
+    println!(
+        "{:<22} {:>9} {:>12} {:>12} {:>12} {:>11}",
+        "CPU s per M flows:", "flows/s", "client", "server", "both", "resident MB"
+    );
     let [mut to_all, mut to_flows, mut to_first, mut to_core] = [const { Vec::new() }; 4];
     for pair in 0..options.pairs {
-        let database = format!("pair{pair}");
-        server.database(&database);
-        let (flows, figures) = wire(&server, &database, &options, "");
-        let rate = figures.print("wire to PostgreSQL", flows);
-        let sizes = sizes(&server, &database, flows);
-        let rows: Vec<(&str, Vec<Vec<u8>>)> =
-            TABLES.iter().map(|table| (*table, dumped(&server, &database, table, "*"))).collect();
-        to_all.push(rate / bare(&server, &database, &rows, "").print("bare COPY of all rows", flows));
-        if options.all_columns {
-            println!("{sizes}");
-            admin.batch_execute(&format!("DROP DATABASE {database}")).unwrap();
-            continue;
+        if !options.first_columns {
+            let of_pair = all_columns(&server, &mut admin, &format!("pair{pair}"), &options);
+            to_all.push(of_pair[0]);
+            to_flows.extend(of_pair.get(1));
+            to_first.extend(of_pair.get(2));
         }
-        to_flows.push(rate / bare(&server, &database, &rows[..1], "").print("bare COPY of the flows", flows));
-        drop(rows);
-        let first = [("flows", dumped(&server, &database, "flows", FIRST))];
-        to_first.push(rate / bare(&server, &database, &first, FIRST).print("  their first columns", flows));
-        println!("{sizes}");
-        let database = format!("core{pair}");
-        server.database(&database);
-        let (flows, figures) = wire(&server, &database, &options, "columns = \"core\"\n");
-        let rate = figures.print("wire, 11 columns", flows);
-        let rows: Vec<(&str, Vec<Vec<u8>>)> =
-            TABLES.iter().map(|table| (*table, dumped(&server, &database, table, "*"))).collect();
-        to_core.push(rate / bare(&server, &database, &rows, "").print("bare COPY of its rows", flows));
-        println!("{}", crate::sizes(&server, &database, flows));
-        for database in [database, format!("pair{pair}")] {
-            admin.batch_execute(&format!("DROP DATABASE {database}")).unwrap();
+        if !options.all_columns {
+            to_core.push(first_columns(&server, &mut admin, &format!("core{pair}"), &options));
         }
     }
     let ratios = [
@@ -115,8 +105,43 @@ fn main() {
     }
 }
 
+/// The whole path with all columns, beside bare COPY of its rows, and unless told not to, of its flows and of their first
+/// columns. Gives the ratio to each.
+fn all_columns(server: &server::Server, admin: &mut postgres::Client, database: &str, options: &Options) -> Vec<f64> {
+    server.database(database);
+    let (flows, figures) = wire(server, database, options, "");
+    let rate = figures.print("wire to PostgreSQL", flows);
+    let sizes = sizes(server, database, flows);
+    let rows: Vec<(&str, Vec<Vec<u8>>)> =
+        TABLES.iter().map(|table| (*table, dumped(server, database, table, "*"))).collect();
+    let mut ratios = vec![rate / bare(server, database, &rows, "").print("bare COPY of all rows", flows)];
+    if !options.all_columns {
+        ratios.push(rate / bare(server, database, &rows[..1], "").print("bare COPY of the flows", flows));
+        drop(rows);
+        let first = [("flows", dumped(server, database, "flows", FIRST))];
+        ratios.push(rate / bare(server, database, &first, FIRST).print("  their first columns", flows));
+    }
+    println!("{sizes}");
+    admin.batch_execute(&format!("DROP DATABASE {database}")).unwrap();
+    ratios
+}
+
+/// The whole path with the first columns alone, beside bare COPY of its rows. Gives the ratio.
+fn first_columns(server: &server::Server, admin: &mut postgres::Client, database: &str, options: &Options) -> f64 {
+    server.database(database);
+    let (flows, figures) = wire(server, database, options, "columns = \"core\"\n");
+    let rate = figures.print("wire, 11 columns", flows);
+    let rows: Vec<(&str, Vec<Vec<u8>>)> =
+        TABLES.iter().map(|table| (*table, dumped(server, database, table, "*"))).collect();
+    let ratio = rate / bare(server, database, &rows, "").print("bare COPY of its rows", flows);
+    println!("{}", sizes(server, database, flows));
+    admin.batch_execute(&format!("DROP DATABASE {database}")).unwrap();
+    ratio
+}
+
 fn options() -> Options {
-    let mut options = Options { pairs: 5, flows: 2_000_000, rate: 400_000, sink: String::new(), all_columns: false };
+    let (sink, all_columns, first_columns) = (String::new(), false, false);
+    let mut options = Options { pairs: 5, flows: 2_000_000, rate: 400_000, sink, all_columns, first_columns };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut number = |default| args.next().and_then(|text| text.parse().ok()).unwrap_or(default);
@@ -125,6 +150,7 @@ fn options() -> Options {
             "--flows" => options.flows = number(2_000_000),
             "--rate" => options.rate = number(400_000),
             "--all-columns" => options.all_columns = true,
+            "--first-columns" => options.first_columns = true,
             // More lines of the sink's table.
             "--sink" => options.sink = args.next().unwrap_or_default(),
             // Cargo adds `--bench`.
@@ -171,6 +197,7 @@ fn wire(server: &server::Server, database: &str, options: &Options, keys: &str) 
         seconds,
         client_cpu_s: cpu_s(collector.id()) - client,
         server_cpu_s: server_cpu_s(server.pid()) - backend,
+        resident_bytes: memory::peak_resident_bytes(collector.id()),
     };
     stop(collector);
     if flows < sent + 30 {
@@ -277,8 +304,9 @@ fn bare(server: &server::Server, database: &str, tables: &[(&str, Vec<Vec<u8>>)]
     }
     let seconds = start.elapsed().as_secs_f64();
     let (client_cpu_s, server_cpu_s) = (cpu_s(std::process::id()) - own, server_cpu_s(server.pid()) - backend);
+    let resident_bytes = 0;
     tables.iter().for_each(|(table, _)| client.batch_execute(&format!("DROP TABLE bare_{table}")).unwrap());
-    Figures { seconds, client_cpu_s, server_cpu_s }
+    Figures { seconds, client_cpu_s, server_cpu_s, resident_bytes }
 }
 
 fn stop(mut child: Child) {

@@ -10,6 +10,9 @@
 //! and of the generator per million flows, peak resident memory, bytes a flow on disk. Machines differ: compare figures of
 //! one run.
 
+#[path = "support/memory.rs"]
+mod memory;
+
 use std::io::{self, Read as _};
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
@@ -111,7 +114,7 @@ fn measure_ours(rate: u64, options: &Options) -> io::Result<Round> {
     wait_until("the collector is ready", || ureq::get(&ready).call().is_ok())?;
     let generated = generate(port, rate, options)?;
     let stored = wait_delivered(&format!("http://127.0.0.1:{admin}/api/v1/netflow/sinks"))?;
-    let resident_bytes = peak_resident_bytes(collector.id());
+    let resident_bytes = memory::peak_resident_bytes(collector.id());
     let cpu_s = stop(collector)?;
     let disk_bytes = folder_bytes(&folder.join("data/flows"))?;
     Ok(Round { stored, cpu_s, resident_bytes, disk_bytes, ..generated })
@@ -145,7 +148,7 @@ fn measure_nfcapd(rate: u64, options: &Options) -> io::Result<Round> {
     std::thread::sleep(Duration::from_millis(500));
     let generated = generate(port, rate, options)?;
     std::thread::sleep(Duration::from_secs(1));
-    let resident_bytes = peak_resident_bytes(nfcapd.id());
+    let resident_bytes = memory::peak_resident_bytes(nfcapd.id());
     let cpu_s = stop(nfcapd)?;
     let output = Command::new("nfdump").arg("-R").arg(folder.path()).arg("-I").output()?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -191,12 +194,6 @@ fn reap(child: &Child) -> io::Result<f64> {
     };
     let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
     Ok(seconds(usage.ru_utime) + seconds(usage.ru_stime))
-}
-
-fn peak_resident_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 fn folder_bytes(folder: &Path) -> io::Result<u64> {
