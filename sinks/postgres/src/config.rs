@@ -40,8 +40,8 @@ pub const SAMPLE_POSTGRES: &str = include_str!("../sample-postgres.toml");
 /// A `[[sink]]` table of kind `timescaledb`.
 pub const SAMPLE_TIMESCALEDB: &str = include_str!("../sample-timescaledb.toml");
 
-/// Bytes that this sink may hold: one group's encoding buffer, connections, and the groups of one query.
-const MEMORY_BYTES_MAX: u64 = 128 << 20;
+/// Bytes of one group of rows, all columns set, as it is pulled and as it is encoded.
+const GROUP_BYTES_MAX: u64 = 112 << 20;
 
 /// Most connections that write: each holds an encoding buffer, and a server has more to do than this.
 const CONNECTIONS_MAX: i64 = 8;
@@ -247,6 +247,7 @@ impl SinkConfig for Config {
     }
 
     fn memory_bytes_max(&self) -> u64 {
-        MEMORY_BYTES_MAX
+        // One for each connection, and one that is pulled meanwhile.
+        (self.connections as u64 + 1) * GROUP_BYTES_MAX
     }
 }
