@@ -54,16 +54,16 @@ struct Figures {
     seconds: f64,
     client_cpu_s: f64,
     server_cpu_s: f64,
-    /// The most that the collector had resident at a time.
-    resident_bytes: u64,
+    /// The most that the collector had resident at a time; none where there was no collector.
+    resident_bytes: Option<u64>,
 }
 
 impl Figures {
     fn print(&self, what: &str, flows: u64) -> f64 {
         let (rate, millions) = (flows as f64 / self.seconds, flows as f64 / 1e6);
         let (client, server) = (self.client_cpu_s / millions, self.server_cpu_s / millions);
-        let resident = self.resident_bytes as f64 / 1e6;
-        println!("{what:<22} {rate:>9.0} {client:>12.2} {server:>12.2} {:>12.2} {resident:>11.0}", client + server);
+        let resident = self.resident_bytes.map_or(String::new(), |bytes| format!("{:.0}", bytes as f64 / 1e6));
+        println!("{what:<22} {rate:>9.0} {client:>12.2} {server:>12.2} {:>12.2} {resident:>11}", client + server);
         rate
     }
 }
@@ -112,8 +112,7 @@ fn all_columns(server: &server::Server, admin: &mut postgres::Client, database: 
     let (flows, figures) = wire(server, database, options, "");
     let rate = figures.print("wire to PostgreSQL", flows);
     let sizes = sizes(server, database, flows);
-    let rows: Vec<(&str, Vec<Vec<u8>>)> =
-        TABLES.iter().map(|table| (*table, dumped(server, database, table, "*"))).collect();
+    let rows = dumped_all(server, database);
     let mut ratios = vec![rate / bare(server, database, &rows, "").print("bare COPY of all rows", flows)];
     if !options.all_columns {
         ratios.push(rate / bare(server, database, &rows[..1], "").print("bare COPY of the flows", flows));
@@ -131,8 +130,7 @@ fn first_columns(server: &server::Server, admin: &mut postgres::Client, database
     server.database(database);
     let (flows, figures) = wire(server, database, options, "columns = \"core\"\n");
     let rate = figures.print("wire, 11 columns", flows);
-    let rows: Vec<(&str, Vec<Vec<u8>>)> =
-        TABLES.iter().map(|table| (*table, dumped(server, database, table, "*"))).collect();
+    let rows = dumped_all(server, database);
     let ratio = rate / bare(server, database, &rows, "").print("bare COPY of its rows", flows);
     println!("{}", sizes(server, database, flows));
     admin.batch_execute(&format!("DROP DATABASE {database}")).unwrap();
@@ -197,7 +195,7 @@ fn wire(server: &server::Server, database: &str, options: &Options, keys: &str) 
         seconds,
         client_cpu_s: cpu_s(collector.id()) - client,
         server_cpu_s: server_cpu_s(server.pid()) - backend,
-        resident_bytes: memory::peak_resident_bytes(collector.id()),
+        resident_bytes: Some(memory::peak_resident_bytes(collector.id())),
     };
     stop(collector);
     if flows < sent + 30 {
@@ -279,6 +277,11 @@ fn dumped(server: &server::Server, database: &str, table: &str, columns: &str) -
     }
 }
 
+/// The rows of every table.
+fn dumped_all(server: &server::Server, database: &str) -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    TABLES.iter().map(|table| (*table, dumped(server, database, table, "*"))).collect()
+}
+
 /// The same rows into equal tables: native partitions, BRIN on the time.
 fn bare(server: &server::Server, database: &str, tables: &[(&str, Vec<Vec<u8>>)], columns: &str) -> Figures {
     let mut client = server.client(database);
@@ -304,9 +307,8 @@ fn bare(server: &server::Server, database: &str, tables: &[(&str, Vec<Vec<u8>>)]
     }
     let seconds = start.elapsed().as_secs_f64();
     let (client_cpu_s, server_cpu_s) = (cpu_s(std::process::id()) - own, server_cpu_s(server.pid()) - backend);
-    let resident_bytes = 0;
     tables.iter().for_each(|(table, _)| client.batch_execute(&format!("DROP TABLE bare_{table}")).unwrap());
-    Figures { seconds, client_cpu_s, server_cpu_s, resident_bytes }
+    Figures { seconds, client_cpu_s, server_cpu_s, resident_bytes: None }
 }
 
 fn stop(mut child: Child) {

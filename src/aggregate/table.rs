@@ -10,9 +10,6 @@ use crate::prefetch::prefetch;
 const SHARD_BITS: u32 = 6;
 /// Entries with which a table is split into shards.
 const SPLIT_AT: usize = 4096;
-/// Shards of up to so many entries are at most half full: found at the first look, mostly. Larger ones are at most 3/4 full,
-/// as memory counts more.
-const ROOMY_MAX: usize = 2048;
 /// Entries a shard begins with.
 const CAPACITY_MIN: usize = 8;
 
@@ -49,12 +46,6 @@ impl<C> Default for Table<C> {
     }
 }
 
-/// Entries that may be used of so many.
-#[inline]
-fn most_of(entries: usize) -> usize {
-    if entries <= ROOMY_MAX { entries / 2 } else { entries / 4 * 3 }
-}
-
 impl<C: Copy + Default> Shard<C> {
     /// Where a hash belongs.
     #[inline]
@@ -80,15 +71,13 @@ impl<C: Copy + Default> Shard<C> {
     }
 
     fn is_full(&self) -> bool {
-        self.used + 1 > most_of(self.entries.len())
+        (self.used + 1) * 4 > self.entries.len() * 3
     }
 
     /// Makes room for `more` entries.
     #[cold]
     fn grow(&mut self, more: usize, hash_of: &impl Fn(u64) -> u64) {
-        let needed = self.used + more + 1;
-        let least = if needed <= ROOMY_MAX / 2 { needed * 2 } else { (needed * 4 / 3 + 2).max(ROOMY_MAX + 1) };
-        let wanted = least.max(self.entries.len() + self.entries.len() / 2);
+        let wanted = ((self.used + more) * 4 / 3 + 1).max(self.entries.len() + self.entries.len() / 2);
         let grown = vec![Entry::default(); wanted.max(CAPACITY_MIN)];
         for entry in std::mem::replace(&mut self.entries, grown).into_iter().filter(|entry| entry.key != 0) {
             let at = self.find(hash_of(entry.key), entry.key);
@@ -211,7 +200,7 @@ impl<C: Copy + Default> Table<C> {
         let each = more / self.shards.len() + more / self.shards.len() / 8 + 1;
         self.capacity = 0;
         for shard in &mut self.shards {
-            if shard.used + each > most_of(shard.entries.len()) {
+            if (shard.used + each) * 4 > shard.entries.len() * 3 {
                 shard.grow(each, &hash_of);
             }
             self.capacity += shard.entries.len();
