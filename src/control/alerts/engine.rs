@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -37,6 +37,9 @@ pub struct Alerts {
     pub(super) evaluations: Counter,
     pub(super) save_failures: Counter,
     settings: ArcSwap<Settings>,
+    /// Held while the board is brought up to what some settings find, and while other settings take their place: what was
+    /// judged by the former must not come after what their end meant for the alerts.
+    judging: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -70,6 +73,7 @@ impl Alerts {
             evaluations: Counter::default(),
             save_failures: Counter::default(),
             settings: ArcSwap::from_pointee(Settings { policy: Policy::new(&config), config }),
+            judging: Mutex::default(),
         }
     }
 
@@ -87,6 +91,7 @@ impl Alerts {
     pub fn reconfigure(&self, config: Config, plan: Plan) -> Vec<String> {
         let notes = self.deliveries.reconfigure(plan);
         let new = Settings { policy: Policy::new(&config), config };
+        let _judging = self.judging();
         let old = self.settings.swap(Arc::new(new));
         let new = self.settings.load();
         let watched = |settings: &Settings, alert: &Alert| {
@@ -102,6 +107,10 @@ impl Alerts {
     /// The configuration in force.
     pub fn config(&self) -> Config {
         self.settings.load().config.clone()
+    }
+
+    fn judging(&self) -> MutexGuard<'_, ()> {
+        self.judging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -186,12 +195,14 @@ impl Engine {
     pub fn evaluate(&mut self, facts: &Facts, now_ms: i64, behind: bool) -> Result<(), StateError> {
         let begun = Instant::now();
         let alerts = self.alerts.clone();
+        let judging = alerts.judging();
         let settings = alerts.settings.load();
         self.counters.configure(&settings.config, facts.sites.iter().any(|site| site.cir_bps > 0));
         self.counters.advance(now_ms);
         let findings = self.evaluator.evaluate(&self.counters, facts, &settings.policy, now_ms, behind);
         let history_ms = i64::try_from(settings.config.history_ms).unwrap_or(i64::MAX);
         let events = alerts.board.apply(&findings, history_ms, now_ms);
+        drop(judging);
         let mut saved = Ok(());
         if !events.is_empty() {
             let mut staged = Vec::new();

@@ -47,6 +47,35 @@ fn alerts_of_other_terms_end_at_once_and_those_that_still_hold_go_on() {
 }
 
 #[test]
+fn alerts_of_other_terms_end_at_once_also_when_judged_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(folder.path(), config(vec![]));
+    bench.engine.add(1, &flow(T0, 2000, Direction::In), T0);
+    let Bench { engine, alerts, facts, .. } = &mut bench;
+    let alerts = &*alerts;
+    let is_firing = || alerts.board.active().iter().any(|alert| alert.alert_type == Kind::Subscriber24h);
+    let reconfigure =
+        |config: Config| alerts.reconfigure(config.clone(), alerts.plan(&config, Path::new(".")).unwrap());
+    let goes_on_after = || {
+        (0..300).find(|_| {
+            reconfigure(config(vec![]));
+            wait_until("it fires", is_firing);
+            reconfigure(Config { subscriber_24h_bytes: 3000, ..config(vec![]) });
+            let judged = alerts.evaluations.get();
+            wait_until("it is judged twice", || alerts.evaluations.get() > judged + 1);
+            is_firing()
+        })
+    };
+    std::thread::scope(|scope| {
+        let changes = scope.spawn(goes_on_after);
+        while !changes.is_finished() {
+            engine.evaluate(facts, T0, false).unwrap();
+        }
+        assert_eq!(changes.join().unwrap(), None);
+    });
+}
+
+#[test]
 fn a_condition_that_is_over_waits_for_its_hold_down_unless_its_own_terms_changed() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(folder.path(), config(vec![]));
