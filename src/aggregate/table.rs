@@ -179,8 +179,10 @@ impl<C: Copy + Default> Table<C> {
         let whole = std::mem::take(&mut self.shards);
         self.shards.resize_with(1 << SHARD_BITS, Shard::default);
         self.capacity = 0;
-        for shard in &mut self.shards {
-            shard.grow((SPLIT_AT * 2) >> SHARD_BITS, hash_of);
+        let least = (SPLIT_AT * 2) >> SHARD_BITS;
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            // None like another: they would all grow at the same time, again and again, and the memory by leaps.
+            shard.grow(least + least * index / (2 << SHARD_BITS), hash_of);
             self.capacity += shard.entries.len();
         }
         for entry in whole.into_iter().flat_map(|shard| shard.entries).filter(|entry| entry.key != 0) {
