@@ -36,14 +36,6 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// `talkers`: has what a host that is no customer adds to fetched into the cache.
-    #[inline]
-    pub(super) fn prefetch_other(&self, hash: u64) {
-        if let Some(others) = &self.others {
-            others.prefetch(hash);
-        }
-    }
-
     fn used_bytes(&self) -> usize {
         let others = self.others.as_ref().map_or(0, |others| others.used_bytes());
         self.sums.used_bytes() + self.steps.used_bytes() + others

@@ -35,6 +35,7 @@ mod rollup;
 mod runner;
 mod schedule;
 mod share;
+mod shares;
 mod sums;
 mod table;
 mod talkers;

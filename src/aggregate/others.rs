@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::rollup::numbers_of;
+use super::rollup::{Keyed, numbers_of};
 use super::sums::{Amount, Sums, add_wrapping};
 use super::talkers::{IS_DST, IS_WIDE};
 use crate::flow::Measures;
@@ -72,7 +72,8 @@ impl Others {
 
     /// Adds to a host's sum, or to the `rest` row that it belongs to.
     #[inline]
-    pub(super) fn add(&mut self, hash: u64, key: u64, amount: Amount<'_>, hash_of: impl Fn(u64) -> u64 + Copy) {
+    pub(super) fn add(&mut self, keyed: Keyed, amount: Amount<'_>, hash_of: impl Fn(u64) -> u64 + Copy) {
+        let Keyed { hash, key } = keyed;
         if self.may_hold(hash) && self.hosts.add_known(hash, key, amount) {
             return;
         }

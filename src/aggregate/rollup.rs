@@ -8,8 +8,9 @@ use super::combos::REFUSED;
 use super::groups::Groups;
 use super::layout::{Layout, Second};
 use super::out::Out;
-use super::share::{Share, Shares, Width};
-use super::sums::{Amount, Cell};
+use super::share::{Share, Width};
+use super::shares::{Piece, Shares};
+use super::sums::{Amount, Amounts};
 use super::talkers::Talkers;
 use super::view::{Names, Pass};
 use crate::flow::rollup::Shape;
@@ -27,10 +28,8 @@ const WINDOW_MAX: i64 = 128;
 pub(super) struct Block<'a> {
     pub(super) batch: &'a FlowBatch,
     pub(super) rows: std::ops::Range<u32>,
-    /// What each flow adds, one a row of `rows`.
-    pub(super) amounts: &'a [Measures],
-    /// The same as cells.
-    pub(super) cells: &'a [Cell],
+    /// What each flow adds, one a row of `rows`, then what parts of flows do.
+    pub(super) amounts: &'a Amounts,
     /// Shares for the rollup's width.
     pub(super) shares: &'a Shares,
     pub(super) position: u64,
@@ -42,12 +41,6 @@ pub(super) struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// What a flow adds, by its place in `rows`.
-    #[inline]
-    pub(super) fn amount(&self, at: usize) -> Amount<'_> {
-        Amount { cell: self.cells[at], measures: &self.amounts[at] }
-    }
-
     /// Whether there is nothing to be left out or turned away.
     pub(super) fn is_free(&self) -> bool {
         self.admit && self.emitted.is_none()
@@ -88,6 +81,13 @@ impl KeyHash {
     }
 }
 
+/// A key with its hash.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keyed {
+    pub(super) hash: u64,
+    pub(super) key: u64,
+}
+
 /// A key of two numbers; the first is never 0, and so the key.
 #[inline]
 pub(super) fn key_of(first: u32, second: u32) -> u64 {
@@ -123,8 +123,10 @@ pub(super) struct Rollup {
     /// Index of the first group.
     pub(super) first: usize,
     kind: Kind,
-    keys: Vec<u64>,
-    hashes: Vec<u64>,
+    /// Of the pass at hand; with bits that say that there was no room, of which the hashes know nothing.
+    keys: Vec<Keyed>,
+    /// What the pass at hand adds one by one.
+    pieces: Vec<Piece>,
 }
 
 impl Rollup {
@@ -153,8 +155,8 @@ impl Rollup {
         let has_units = matches!(kind, Kind::Plain { .. }) && def.bucket_ms % UNIT_MAX_MS == 0;
         let unit = Width::new(if has_units { UNIT_MAX_MS } else { def.bucket_ms });
         let units = def.bucket_ms / unit.ms();
-        let (keys, hashes) = (Vec::new(), Vec::new());
-        Ok(Self { def: def.clone(), layout, buckets, hash, unit, units, first, kind, keys, hashes })
+        let (keys, pieces) = (Vec::new(), Vec::new());
+        Ok(Self { def: def.clone(), layout, buckets, hash, unit, units, first, kind, keys, pieces })
     }
 
     /// Makes sure that every bucket is there that the block's flows cover.
@@ -172,82 +174,82 @@ impl Rollup {
         };
         let mut refused = 0;
         for pass in passes.clone() {
-            self.keys.clear();
             let numbers = groups.of(self.first, pass).iter().zip(groups.of(second, pass));
-            self.keys.extend(numbers.map(|(first, second)| key_of(*first, *second)));
-            let internal = std::mem::take(&mut groups.internal_rows);
-            let rows = (pass == Pass::InternalIn).then_some(&internal[..]);
-            if block.is_free() {
-                self.book_all(block, rows);
-            } else {
-                refused += self.book_carefully(block, rows, (self.first, second), groups);
+            self.keys.clear();
+            self.keys.extend(numbers.map(|(first, second)| {
+                let key = key_of(*first, *second);
+                Keyed { hash: self.hash.of(key & !key_of(REFUSED, REFUSED)), key }
+            }));
+            self.pieces.clear();
+            match pass {
+                Pass::InternalIn => {
+                    let rows = (0..).zip(groups.internal_rows.iter().map(|row| row - block.rows.start));
+                    self.pieces.extend(rows.map(|(key, amount)| Piece { key, amount }));
+                }
+                _ if block.is_free() => {
+                    self.book_lists(block);
+                    self.pieces.extend(block.shares.scattered());
+                }
+                _ => self.pieces.extend((0..block.rows.len() as u32).map(|row| Piece { key: row, amount: row })),
             }
-            groups.internal_rows = internal;
+            if block.is_free() {
+                self.book_pieces(block);
+            } else {
+                refused += self.book_carefully(block, (self.first, second), groups);
+            }
         }
         refused
     }
 
-    /// Books all packed keys into buckets of one unit each, and has the memory of those ahead fetched meanwhile.
-    fn book_all(&mut self, block: &Block<'_>, rows: Option<&[u32]>) {
-        let Self { keys, hashes, buckets, hash, .. } = self;
-        let at = |index: usize| rows.map_or(index, |rows| (rows[index] - block.rows.start) as usize);
-        hashes.clear();
-        hashes.extend(keys.iter().map(|key| hash.of(*key)));
-        let hash_of = |key| hash.of(key);
-        if let Some(number) = block.shares.whole() {
-            let sums = &mut buckets.marked(number).sums;
-            hashes.iter().take(KEYS_AHEAD).for_each(|ahead| sums.prefetch(*ahead));
-            for (index, (key, key_hash)) in keys.iter().zip(&*hashes).enumerate() {
-                hashes.get(index + KEYS_AHEAD).inspect(|ahead| sums.prefetch(**ahead));
-                sums.add(*key_hash, *key, block.amount(at(index)), hash_of);
-            }
-            return;
+    /// Books what is in lists, into buckets of one unit each.
+    fn book_lists(&mut self, block: &Block<'_>) {
+        for list in block.shares.lists() {
+            let sums = &mut self.buckets.marked(list.number).sums;
+            sums.add_pieces(&list.pieces, &self.keys, block.amounts, |key| self.hash.of(key));
         }
-        let fetch = |buckets: &mut Buckets, index: usize| {
-            let (last, split) = block.shares.of(at(index));
-            buckets.prefetch(last, split, hashes[index]);
+    }
+
+    /// Books flows one by one into buckets of one unit each, and has the memory of those ahead fetched meanwhile.
+    fn book_pieces(&mut self, block: &Block<'_>) {
+        let Self { keys, pieces, buckets, hash, .. } = self;
+        let hash_of = |key| hash.of(key);
+        let fetch = |buckets: &mut Buckets, piece: &Piece| {
+            let (last, split) = block.shares.of(piece.amount as usize);
+            buckets.prefetch(last, split, keys[piece.key as usize].hash);
         };
-        (0..hashes.len().min(KEYS_AHEAD)).for_each(|index| fetch(buckets, index));
-        for (index, (key, key_hash)) in keys.iter().zip(&*hashes).enumerate() {
-            if index + KEYS_AHEAD < hashes.len() {
-                fetch(buckets, index + KEYS_AHEAD);
-            }
-            let row = at(index);
-            let (last, split) = block.shares.of(row);
+        pieces.iter().take(KEYS_AHEAD).for_each(|ahead| fetch(buckets, ahead));
+        for (index, piece) in pieces.iter().enumerate() {
+            pieces.get(index + KEYS_AHEAD).inspect(|ahead| fetch(buckets, ahead));
+            let (keyed, amount) = (keys[piece.key as usize], block.amounts.of(piece.amount as usize));
+            let (last, split) = block.shares.of(piece.amount as usize);
             match split {
-                None => buckets.marked(last).sums.add(*key_hash, *key, block.amount(row), hash_of),
-                Some(share) => book_split(buckets, share, &block.amounts[row], (*key_hash, *key), hash_of),
+                None => buckets.marked(last).sums.add(keyed.hash, keyed.key, amount, hash_of),
+                Some(share) => book_split(buckets, share, amount.measures, keyed, hash_of),
             }
         }
     }
 
     /// Books bucket by bucket: without new keys when there is no room, without what was emitted before a crash.
-    fn book_carefully(
-        &mut self,
-        block: &Block<'_>,
-        rows: Option<&[u32]>,
-        (first, second): (usize, usize),
-        groups: &mut Groups,
-    ) -> u64 {
-        let (mut refused, units) = (0, self.units);
-        for index in 0..self.keys.len() {
-            let row = rows.map_or(index, |rows| (rows[index] - block.rows.start) as usize);
-            let (one, two) = numbers_of(self.keys[index]);
-            let key = key_of(one & !REFUSED, two & !REFUSED);
+    fn book_carefully(&mut self, block: &Block<'_>, (first, second): (usize, usize), groups: &mut Groups) -> u64 {
+        let Self { keys, pieces, buckets, hash, units, .. } = self;
+        let hash_of = |key| hash.of(key);
+        let mut refused = 0;
+        for piece in &*pieces {
+            let Keyed { hash: key_hash, key } = keys[piece.key as usize];
+            let (one, two) = numbers_of(key);
             let has_room = (one | two) & REFUSED == 0;
-            let key_hash = self.hash.of(key);
-            let hash_of = |key| self.hash.of(key);
-            block.shares.each(row, block.amount(row), |unit, amount| {
-                let number = unit.div_euclid(units);
+            let (one, two) = (one & !REFUSED, two & !REFUSED);
+            block.shares.each(piece.amount as usize, block.amounts, |unit, amount| {
+                let number = unit.div_euclid(*units);
                 if block.is_emitted(number) {
                     return;
                 }
-                let sums = &mut self.buckets.marked(number).sums;
+                let sums = &mut buckets.marked(number).sums;
                 if has_room && block.admit {
                     sums.add(key_hash, key, amount, hash_of);
                 } else if !(has_room && sums.add_known(key_hash, key, amount)) {
                     refused += 1;
-                    let other = key_of(groups.other(first, one & !REFUSED), groups.other(second, two & !REFUSED));
+                    let other = key_of(groups.other(first, one), groups.other(second, two));
                     sums.add(hash_of(other), other, amount, hash_of);
                 }
             });
@@ -304,21 +306,20 @@ fn book_split(
     buckets: &mut Buckets,
     share: &Share,
     amount: &Measures,
-    (hash, key): (u64, u64),
+    Keyed { hash, key }: Keyed,
     hash_of: impl Fn(u64) -> u64 + Copy,
 ) {
     let (first, last) = (share.first(), share.last);
     let mut add = |number: i64, more: &Measures| {
         // Small flows of long spans have nothing in most buckets.
-        if more.bytes != 0 || more.packets != 0 || more.flows != 0 {
+        if *more != Measures::default() {
             let bucket: &mut Bucket = buckets.marked(number);
             bucket.sums.add(hash, key, Amount::of(more), hash_of);
         }
     };
-    add(last, &Measures { bytes: share.rest_bytes, packets: share.rest_packets, ..*amount });
-    let part = |bytes, packets| Measures { bytes, packets, ..Measures::default() };
-    add(first, &part(share.first_bytes, share.first_packets));
-    let middle = part(share.middle_bytes, share.middle_packets);
+    add(last, &share.amount(last, amount));
+    add(first, &share.amount(first, amount));
+    let middle = Measures { bytes: share.middle_bytes, packets: share.middle_packets, ..Measures::default() };
     if !share.has_steps() {
         (first + 1..last).for_each(|number| add(number, &middle));
     } else if middle != Measures::default() {
@@ -334,7 +335,7 @@ fn mark(buckets: &mut Buckets, block: &Block<'_>, units: i64) {
     if last.saturating_sub(first) < WINDOW_MAX && block.emitted.is_none() {
         return numbers(first, last).for_each(|number| buckets.mark(number, block.position, block.now_ms));
     }
-    for row in 0..block.amounts.len() {
+    for row in 0..block.rows.len() {
         let (last, split) = block.shares.of(row);
         for number in numbers(split.map_or(last, Share::first), last) {
             if !block.is_emitted(number) {

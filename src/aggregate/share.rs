@@ -6,7 +6,6 @@
 //! integer shares of the others leave. A flow that ends exactly on a boundary has no overlap with its last bucket and
 //! leaves only that remainder (and its count) there.
 
-use super::sums::Amount;
 use crate::flow::Measures;
 
 /// Times that the fast path of [`Width::bucket_of`] divides exactly: below 2^43 ms (year 2248).
@@ -126,6 +125,14 @@ impl Share {
             (self.middle_bytes, self.middle_packets)
         }
     }
+
+    /// What one of its buckets gets of a flow, which counts where it ends.
+    #[inline]
+    pub(super) fn amount(&self, bucket: i64, whole: &Measures) -> Measures {
+        let (bytes, packets) = self.at(bucket);
+        let rest = if bucket == self.last { *whole } else { Measures::default() };
+        Measures { bytes, packets, ..rest }
+    }
 }
 
 /// Where a flow belongs.
@@ -163,83 +170,6 @@ impl Spreader {
         self.begun = share.last.saturating_mul(self.width.ms);
         self.until = self.begun.saturating_add(self.width.ms);
         if share.before > 0 { Spread::Split(share) } else { Spread::Whole(share.last) }
-    }
-}
-
-/// Shares of a block's flows in the buckets of one width.
-#[derive(Debug)]
-pub(super) struct Shares {
-    width: Width,
-    /// Bucket that contains each flow's end, and which of `splits` it is, counted from 1; 0 = whole in that bucket.
-    flows: Vec<(i64, u32)>,
-    /// Flows that reach into more buckets than one: few.
-    splits: Vec<Share>,
-    /// First and last bucket of all.
-    window: (i64, i64),
-}
-
-impl Shares {
-    pub(super) fn new(width: Width) -> Self {
-        Self { width, flows: Vec::new(), splits: Vec::new(), window: (0, 0) }
-    }
-
-    pub(super) fn width(&self) -> Width {
-        self.width
-    }
-
-    /// Computes the shares of flows given by start and end, and by what they add.
-    pub(super) fn fill(&mut self, span_max_ms: i64, spans: &[(i64, i64)], amounts: &[Measures]) {
-        self.flows.clear();
-        self.splits.clear();
-        let (mut first, mut last) = (i64::MAX, i64::MIN);
-        let mut spreader = Spreader::new(self.width, span_max_ms);
-        for ((start, end), amount) in spans.iter().zip(amounts) {
-            let (from, upto) = match spreader.of(*start, *end, amount.bytes, amount.packets) {
-                Spread::Whole(number) => {
-                    self.flows.push((number, 0));
-                    (number, number)
-                }
-                Spread::Split(share) => {
-                    self.splits.push(share);
-                    self.flows.push((share.last, self.splits.len() as u32));
-                    (share.first(), share.last)
-                }
-            };
-            (first, last) = (first.min(from), last.max(upto));
-        }
-        self.window = if first <= last { (first, last) } else { (0, -1) };
-    }
-
-    /// First and last bucket of all.
-    pub(super) fn window(&self) -> (i64, i64) {
-        self.window
-    }
-
-    /// The bucket that holds all flows whole, when one does.
-    pub(super) fn whole(&self) -> Option<i64> {
-        let (first, last) = self.window;
-        (first == last).then_some(last)
-    }
-
-    /// Number of the bucket that contains a flow's end, and its shares when there are more buckets.
-    #[inline]
-    pub(super) fn of(&self, flow: usize) -> (i64, Option<&Share>) {
-        let (last, split) = self.flows[flow];
-        (last, (split > 0).then(|| &self.splits[split as usize - 1]))
-    }
-
-    /// Gives what a flow adds to each of its buckets; buckets that get nothing are left out.
-    #[inline]
-    pub(super) fn each(&self, flow: usize, amount: Amount<'_>, mut add: impl FnMut(i64, Amount<'_>)) {
-        let (last, split) = self.of(flow);
-        let Some(share) = split else { return add(last, amount) };
-        for number in share.first()..last {
-            let (bytes, packets) = share.at(number);
-            if bytes != 0 || packets != 0 {
-                add(number, Amount::of(&Measures { bytes, packets, ..Measures::default() }));
-            }
-        }
-        add(last, Amount::of(&Measures { bytes: share.rest_bytes, packets: share.rest_packets, ..*amount.measures }));
     }
 }
 

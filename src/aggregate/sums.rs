@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::rollup::{key_of, numbers_of};
+use super::rollup::{KEYS_AHEAD, Keyed, key_of, numbers_of};
+use super::shares::Piece;
 use super::table::Table;
 use crate::flow::Measures;
 
@@ -55,11 +56,17 @@ impl Cell {
         (self.amount & AMOUNT_FULL) | (self.counts & COUNTS_FULL) != 0
     }
 
-    /// Adds what is not full to what is not full.
+    /// Adds to what is not full. Then it is full when what was added is, or the sum fits no more.
     #[inline]
     fn add(&mut self, more: Self) {
         self.amount += more.amount;
         self.counts += more.counts;
+    }
+
+    /// Undoes [`Cell::add`].
+    fn take_off(&mut self, more: Self) {
+        self.amount -= more.amount;
+        self.counts -= more.counts;
     }
 }
 
@@ -77,6 +84,27 @@ impl<'a> Amount<'a> {
     }
 }
 
+/// Everything that a block of flows adds, with the cells.
+#[derive(Debug, Default)]
+pub(super) struct Amounts {
+    measures: Vec<Measures>,
+    cells: Vec<Cell>,
+}
+
+impl Amounts {
+    /// Has the measures changed and makes their cells.
+    pub(super) fn fill(&mut self, change: impl FnOnce(&mut Vec<Measures>)) {
+        change(&mut self.measures);
+        self.cells.clear();
+        self.cells.extend(self.measures.iter().map(Cell::of));
+    }
+
+    #[inline]
+    pub(super) fn of(&self, index: usize) -> Amount<'_> {
+        Amount { cell: self.cells[index], measures: &self.measures[index] }
+    }
+}
+
 type Wide = HashMap<u64, Measures, foldhash::fast::RandomState>;
 
 /// See the module's documentation. Sums wrap at 64 bits.
@@ -90,19 +118,22 @@ pub(super) struct Sums {
 /// Adds to a cell, from which what fills it goes to the wide sums.
 #[inline]
 fn add(wide: &mut Wide, key: u64, cell: &mut Cell, more: Amount<'_>) {
-    if more.cell.is_full() {
-        add_wrapping(wide.entry(key).or_default(), more.measures);
-        return;
-    }
     cell.add(more.cell);
     if cell.is_full() {
-        widen(wide, key, cell);
+        widen(wide, key, cell, more);
     }
 }
 
+/// Empties a cell that something was added to.
 #[cold]
-fn widen(wide: &mut Wide, key: u64, cell: &mut Cell) {
-    add_wrapping(wide.entry(key).or_default(), &std::mem::take(cell).measures());
+fn widen(wide: &mut Wide, key: u64, cell: &mut Cell, more: Amount<'_>) {
+    let sum = wide.entry(key).or_default();
+    if more.cell.is_full() {
+        cell.take_off(more.cell);
+        add_wrapping(sum, more.measures);
+    } else {
+        add_wrapping(sum, &std::mem::take(cell).measures());
+    }
 }
 
 /// Adds without limit.
@@ -147,6 +178,31 @@ impl Sums {
     #[inline]
     pub(super) fn add(&mut self, hash: u64, key: u64, more: Amount<'_>, hash_of: impl Fn(u64) -> u64) {
         add(&mut self.wide, key, self.cells.entry(hash, key, hash_of), more);
+    }
+
+    /// Adds pieces to their keys, and has the memory of those ahead fetched meanwhile.
+    pub(super) fn add_pieces(
+        &mut self,
+        pieces: &[Piece],
+        keys: &[Keyed],
+        amounts: &Amounts,
+        hash_of: impl Fn(u64) -> u64 + Copy,
+    ) {
+        let (first, ahead) = pieces.split_at(pieces.len().min(KEYS_AHEAD));
+        first.iter().for_each(|piece| self.prefetch(keys[piece.key as usize].hash));
+        let mut add = |sums: &mut Self, piece: &Piece| {
+            let (Keyed { hash, key }, amount) = (keys[piece.key as usize], piece.amount as usize);
+            let cell = sums.cells.entry(hash, key, hash_of);
+            cell.add(amounts.cells[amount]);
+            if cell.is_full() {
+                widen(&mut sums.wide, key, cell, amounts.of(amount));
+            }
+        };
+        for (piece, ahead) in pieces.iter().zip(ahead) {
+            self.prefetch(keys[ahead.key as usize].hash);
+            add(self, piece);
+        }
+        pieces[ahead.len()..].iter().for_each(|piece| add(self, piece));
     }
 
     fn whole(&self, key: u64, cell: &Cell) -> Measures {

@@ -54,18 +54,17 @@ impl<C: Copy + Default> Shard<C> {
         ((bits * self.entries.len() as u64) >> 32) as usize
     }
 
-    /// The index of a key's entry, or of the empty one where it belongs. There is always one that is empty.
+    /// The index of a key's entry, or of the empty one where it belongs. There is always one that is empty, but in a shard
+    /// without entries, of which the index is 0.
     #[inline]
     fn find(&self, hash: u64, key: u64) -> usize {
         let mut at = self.place(hash);
         loop {
-            let held = self.entries[at].key;
-            if held == key || held == 0 {
-                return at;
-            }
-            at += 1;
-            if at == self.entries.len() {
-                at = 0;
+            match self.entries.get(at) {
+                Some(held) if held.key == key || held.key == 0 => return at,
+                Some(_) => at += 1,
+                None if at == 0 => return 0,
+                None => at = 0,
             }
         }
     }
@@ -120,35 +119,25 @@ impl<C: Copy + Default> Table<C> {
     #[inline]
     pub(crate) fn get(&mut self, hash: u64, key: u64) -> Option<&mut C> {
         let shard = self.shard_of(hash);
-        let shard = self.shards.get_mut(shard).filter(|shard| shard.used > 0)?;
+        let shard = self.shards.get_mut(shard)?;
         let at = shard.find(hash, key);
-        (shard.entries[at].key == key).then(|| &mut shard.entries[at].cell)
+        shard.entries.get_mut(at).filter(|held| held.key == key).map(|held| &mut held.cell)
     }
 
     /// The cell of a key, made when there is none. `hash_of` gives the hash of any key held.
     #[inline]
     pub(crate) fn entry(&mut self, hash: u64, key: u64, hash_of: impl Fn(u64) -> u64) -> &mut C {
         let shard = self.shard_of(hash);
-        // Most keys stand where they belong.
         if let Some(held) = self.shards.get(shard)
-            && let at = held.place(hash)
-            && held.entries.get(at).is_some_and(|entry| entry.key == key)
+            && let at = held.find(hash, key)
+            && held.entries.get(at).is_some_and(|held| held.key == key)
         {
             return &mut self.shards[shard].entries[at].cell;
         }
-        self.find_or_insert(shard, hash, key, &hash_of)
+        self.insert(hash, key, &hash_of)
     }
 
-    fn find_or_insert(&mut self, shard: usize, hash: u64, key: u64, hash_of: &impl Fn(u64) -> u64) -> &mut C {
-        if let Some(held) = self.shards.get(shard).filter(|shard| shard.used > 0) {
-            let at = held.find(hash, key);
-            if held.entries[at].key == key {
-                return &mut self.shards[shard].entries[at].cell;
-            }
-        }
-        self.insert(hash, key, hash_of)
-    }
-
+    #[cold]
     fn insert(&mut self, hash: u64, key: u64, hash_of: &impl Fn(u64) -> u64) -> &mut C {
         if self.shards.is_empty() {
             self.shards.push(Shard::default());

@@ -13,8 +13,8 @@ use super::buckets::{Bucket, Buckets};
 use super::combos::REFUSED;
 use super::others::Others;
 use super::out::Out;
-use super::rollup::{Block, KEYS_AHEAD, KeyHash, key_of, numbers_of};
-use super::share::Share;
+use super::rollup::{Block, KEYS_AHEAD, KeyHash, Keyed, key_of, numbers_of};
+use super::shares::Piece;
 use super::view::{Names, Pass};
 use crate::flow::rollup::Role;
 use crate::flow::{Addr, Measures};
@@ -31,15 +31,26 @@ pub(super) const IS_WIDE: u32 = 1;
 pub(super) struct Talkers {
     /// How many hosts that are no customers have rows at each emission, for each role.
     others: usize,
-    /// Keys of customers in the block, with their hashes and rows.
-    customers: Vec<(u64, u64, u32)>,
-    /// The same of other hosts.
-    strangers: Vec<(u64, u64, u32)>,
+    /// Of the block's rows; those that have no key stand for nothing.
+    keys: Vec<Keyed>,
+    hosts: Vec<Host>,
+    /// What the bucket at hand gets of customers, and of other hosts.
+    customers: Vec<Piece>,
+    strangers: Vec<Piece>,
+}
+
+/// Which kind of host a row has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Host {
+    /// None that has a key.
+    None,
+    Customer,
+    Stranger,
 }
 
 impl Talkers {
     pub(super) fn new(others: usize) -> Self {
-        Self { others, customers: Vec::new(), strangers: Vec::new() }
+        Self { others, keys: Vec::new(), hosts: Vec::new(), customers: Vec::new(), strangers: Vec::new() }
     }
 
     /// Books the rows of a block; `owners` are their numbers. Gives how many shares found no room.
@@ -51,35 +62,69 @@ impl Talkers {
         buckets: &mut Buckets,
         hash: &KeyHash,
     ) -> u64 {
-        let hash_of = |key| hash.of(key);
         let mut refused = 0;
         for pass in [Pass::Src, Pass::Dst] {
             refused += self.find_keys(block, owners, pass, names, buckets, hash);
-            for (index, (key, key_hash, row)) in self.customers.iter().enumerate() {
-                fetch_ahead(&self.customers, index, block, buckets, |bucket, hash| bucket.sums.prefetch(hash));
-                block.shares.each(*row as usize, block.amount(*row as usize), |number, amount| {
-                    if block.is_emitted(number) {
-                        return;
-                    }
-                    let bucket = buckets.marked(number);
-                    if block.admit {
-                        bucket.sums.add(*key_hash, *key, amount, hash_of);
-                    } else if !bucket.sums.add_known(*key_hash, *key, amount) {
-                        refused += 1;
-                        bucket.others.get_or_insert_default().overflow(numbers_of(*key).0, amount.measures);
-                    }
-                });
-            }
-            for (index, (key, key_hash, row)) in self.strangers.iter().enumerate() {
-                fetch_ahead(&self.strangers, index, block, buckets, Bucket::prefetch_other);
-                block.shares.each(*row as usize, block.amount(*row as usize), |number, amount| {
-                    if !block.is_emitted(number) {
-                        let others = buckets.marked(number).others.get_or_insert_default();
-                        others.add(*key_hash, *key, amount, hash_of);
-                    }
-                });
+            if block.is_free() {
+                self.book_lists(block, buckets, hash);
+                for piece in block.shares.scattered() {
+                    refused += self.book_one(block, *piece, buckets, hash);
+                }
+            } else {
+                for row in 0..block.rows.len() as u32 {
+                    refused += self.book_one(block, Piece { key: row, amount: row }, buckets, hash);
+                }
             }
         }
+        refused
+    }
+
+    /// Books what is in lists.
+    fn book_lists(&mut self, block: &Block<'_>, buckets: &mut Buckets, hash: &KeyHash) {
+        let hash_of = |key| hash.of(key);
+        for list in block.shares.lists() {
+            self.customers.clear();
+            self.strangers.clear();
+            for piece in &list.pieces {
+                match self.hosts[piece.key as usize] {
+                    Host::Customer => self.customers.push(*piece),
+                    Host::Stranger => self.strangers.push(*piece),
+                    Host::None => {}
+                }
+            }
+            let Bucket { sums, others, .. } = buckets.marked(list.number);
+            sums.add_pieces(&self.customers, &self.keys, block.amounts, hash_of);
+            if !self.strangers.is_empty() {
+                let others = others.get_or_insert_default();
+                for (index, piece) in self.strangers.iter().enumerate() {
+                    let ahead = self.strangers.get(index + KEYS_AHEAD);
+                    ahead.inspect(|ahead| others.prefetch(self.keys[ahead.key as usize].hash));
+                    others.add(self.keys[piece.key as usize], block.amounts.of(piece.amount as usize), hash_of);
+                }
+            }
+        }
+    }
+
+    /// Books a flow bucket by bucket: without new customers when there is no room, without what was emitted before a crash.
+    /// Gives how many shares found no room.
+    fn book_one(&self, block: &Block<'_>, piece: Piece, buckets: &mut Buckets, hash: &KeyHash) -> u64 {
+        let hash_of = |key| hash.of(key);
+        let (keyed, host) = (self.keys[piece.key as usize], self.hosts[piece.key as usize]);
+        let mut refused = 0;
+        block.shares.each(piece.amount as usize, block.amounts, |number, amount| {
+            if host == Host::None || block.is_emitted(number) {
+                return;
+            }
+            let Bucket { sums, others, .. } = buckets.marked(number);
+            if host == Host::Stranger {
+                others.get_or_insert_default().add(keyed, amount, hash_of);
+            } else if block.admit {
+                sums.add(keyed.hash, keyed.key, amount, hash_of);
+            } else if !sums.add_known(keyed.hash, keyed.key, amount) {
+                refused += 1;
+                others.get_or_insert_default().overflow(numbers_of(keyed.key).0, amount.measures);
+            }
+        });
         refused
     }
 
@@ -97,8 +142,8 @@ impl Talkers {
         let v4 = hosts.all_v4();
         let side = if pass == Pass::Dst { IS_DST } else { 0 };
         let mut refused = 0;
-        self.customers.clear();
-        self.strangers.clear();
+        self.keys.clear();
+        self.hosts.clear();
         for (at, owner) in owners.iter().enumerate() {
             let row = block.rows.start as usize + at;
             let first = (owner & !REFUSED) << OWNER_SHIFT | side;
@@ -115,23 +160,28 @@ impl Talkers {
                 },
                 None => Err(NoKey::NoAddress),
             };
-            match key {
-                Ok(key) if owner & REFUSED == 0 => {
-                    let key_hash = hash.of(key);
-                    let hosts = if is_customer { &mut self.customers } else { &mut self.strangers };
-                    hosts.push((key, key_hash, at as u32));
-                }
+            let found = match key {
+                Ok(key) if owner & REFUSED == 0 => Some(Keyed { hash: hash.of(key), key }),
                 Ok(_) | Err(NoKey::NoRoom) => {
                     refused += 1;
                     book_without_key(buckets, block, at, |others, amount| others.overflow(first, amount));
+                    None
                 }
                 Err(NoKey::NoAddress) => {
                     book_without_key(buckets, block, at, |others, amount| others.add_rest(first, amount));
+                    None
                 }
                 Err(NoKey::Unknown(hash)) => {
                     book_without_key(buckets, block, at, |others, amount| others.lose_unknown(hash, first, amount));
+                    None
                 }
-            }
+            };
+            self.hosts.push(match found {
+                None => Host::None,
+                Some(_) if is_customer => Host::Customer,
+                Some(_) => Host::Stranger,
+            });
+            self.keys.push(found.unwrap_or(Keyed { hash: 0, key: 0 }));
         }
         refused
     }
@@ -157,24 +207,6 @@ impl Talkers {
         if let Some(others) = bucket.others {
             others.each_row(self.others, push);
         }
-    }
-}
-
-/// Has what a host some places ahead adds to fetched into the cache.
-#[inline]
-fn fetch_ahead(
-    hosts: &[(u64, u64, u32)],
-    index: usize,
-    block: &Block<'_>,
-    buckets: &mut Buckets,
-    fetch: impl Fn(&Bucket, u64),
-) {
-    // While reading again after a crash, only buckets that are not in rows already are marked.
-    if block.emitted.is_none()
-        && let Some((_, hash, row)) = hosts.get(index + KEYS_AHEAD)
-    {
-        let (last, split) = block.shares.of(*row as usize);
-        (split.map_or(last, Share::first)..=last).for_each(|number| fetch(buckets.marked(number), *hash));
     }
 }
 
@@ -210,7 +242,7 @@ fn key_of_wide(
 }
 
 fn book_without_key(buckets: &mut Buckets, block: &Block<'_>, at: usize, mut book: impl FnMut(&mut Others, &Measures)) {
-    block.shares.each(at, block.amount(at), |number, amount| {
+    block.shares.each(at, block.amounts, |number, amount| {
         if !block.is_emitted(number) {
             book(buckets.marked(number).others.get_or_insert_default(), amount.measures);
         }
