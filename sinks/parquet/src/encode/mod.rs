@@ -4,6 +4,7 @@
 //! into stored order and encoded before the next one is touched, so the rows are never held a second time.
 
 mod chunk;
+mod extent;
 mod file;
 mod gather;
 mod numbers;

@@ -3,6 +3,7 @@
 use hashbrown::HashMap;
 
 use super::chunk::PAGE_ROWS;
+use super::extent::{least, most};
 use crate::codec::{Delta, width_of};
 
 /// Rows that are looked at first, evenly spread: frequent numbers get low codes, so that pages which hold nothing else
@@ -48,9 +49,7 @@ impl NumberDictionary {
     /// The dictionary, unless it would be larger than what the numbers take without: packed differences (`packs`), or one
     /// after another.
     pub fn new<T: Delta + Ord>(values: &[T], present: Option<&[u8]>, packs: bool) -> Option<Self> {
-        let first = *values.first()?;
-        let least = values.iter().fold(first, |least, value| least.min(*value)).into();
-        let most = values.iter().fold(first, |most, value| most.max(*value)).into();
+        let (least, most) = (least(values, |value| value)?.into(), most(values, |value| value)?.into());
         if present.is_none() && least == most {
             return Some(Self { values: vec![least], codes: vec![0; values.len()] });
         }

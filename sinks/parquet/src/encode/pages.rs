@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use parquet::basic::Encoding;
 
+use super::extent::{least, most};
 use super::gather::LeafData;
 use super::numbers::NumberDictionary;
 use crate::codec::{Delta, encode_delta, encode_hybrid, width_of};
@@ -221,17 +222,12 @@ fn least_and_most<T: Copy, U: Copy + Ord>(
     view: impl Fn(T) -> U,
 ) -> Option<(U, U)> {
     let set = chosen(values, present, range);
-    let first = view(*set.first()?);
-    // Two loops of one step each: the compiler makes vector code of them.
-    let least = set.iter().fold(first, |least, value| least.min(view(*value)));
-    let most = set.iter().fold(first, |most, value| most.max(view(*value)));
-    Some((least, most))
+    Some((least(&set, &view)?, most(&set, &view)?))
 }
 
 /// Smallest and largest value (by index) among codes; codes order as values do.
 fn code_bounds(codes: &[u32]) -> Option<(usize, usize)> {
     // Null is 0 and becomes the largest.
-    let least = codes.iter().fold(u32::MAX, |least, code| least.min(code.wrapping_sub(1)));
-    let most = codes.iter().fold(0, |most, code| most.max(*code));
+    let (least, most) = (least(codes, |code| code.wrapping_sub(1))?, most(codes, |code| code)?);
     (most > 0).then(|| (least as usize, most as usize - 1))
 }
