@@ -293,17 +293,22 @@ impl Aggregator {
         if self.replay_upto.is_some() {
             return None;
         }
-        match self.schedule.due(now_ms, self.held_bytes(), self.config.memory_max_bytes as usize) {
+        let own = self.heaviest_wide().map_or(0, |entry| entry.rollup.buckets.used_bytes());
+        let wide = self.families.iter().map(Family::used_bytes).fold(own, usize::max);
+        match self.schedule.due(now_ms, (self.held_bytes(), wide), self.config.memory_max_bytes as usize) {
             Due::Nothing if self.are_names_too_many() => self.flush(),
             Due::Nothing => {}
             Due::Tick(tick) => self.plan_tick(&tick),
             Due::Heaviest => {
                 self.counters.early_emissions.add(1);
                 self.fold();
-                let wide = self.rollups.iter_mut().filter(|entry| is_wide(entry.rollup.def.bucket_ms));
-                if let Some(heaviest) = wide.max_by_key(|entry| entry.rollup.buckets.used_bytes()) {
+                if let Some(heaviest) = self.heaviest_wide() {
                     heaviest.plan(|_, _, _| true);
                 }
+            }
+            Due::Heavy => {
+                self.counters.early_emissions.add(1);
+                self.plan_heavy();
             }
             Due::Everything => {
                 self.counters.early_emissions.add(1);
@@ -311,6 +316,27 @@ impl Aggregator {
             }
         }
         self.next_part(now_ms)
+    }
+
+    /// The rollup of wide buckets that holds most.
+    fn heaviest_wide(&mut self) -> Option<&mut Entry> {
+        let wide = self.rollups.iter_mut().filter(|entry| is_wide(entry.rollup.def.bucket_ms));
+        wide.max_by_key(|entry| entry.rollup.buckets.used_bytes())
+    }
+
+    /// Makes the rollups due that hold most, until half of the memory would be free without them.
+    fn plan_heavy(&mut self) {
+        self.fold();
+        let mut left = self.held_bytes();
+        let mut rollups: Vec<&mut Entry> = self.rollups.iter_mut().collect();
+        rollups.sort_by_key(|entry| std::cmp::Reverse(entry.rollup.buckets.used_bytes()));
+        for entry in rollups {
+            if left <= self.config.memory_max_bytes as usize / 2 {
+                break;
+            }
+            left = left.saturating_sub(entry.rollup.buckets.used_bytes());
+            entry.plan(|_, _, _| true);
+        }
     }
 
     fn plan_tick(&mut self, tick: &Tick) {

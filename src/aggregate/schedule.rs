@@ -7,8 +7,8 @@
 //!   ([`RollupDef::while_open`]): every 24th of its width, but not more often than every 5 minutes.
 //!
 //! Buckets of other rollups that wait longer (flows from the future) are emitted by age. Before its time everything is
-//! emitted after very many flows, and what holds most memory when memory is short. Whoever asks the API has open sums
-//! emitted at once.
+//! emitted after very many flows, and the rollups that hold most memory when memory is short. Whoever asks the API has open
+//! sums emitted at once.
 
 use crate::flow::RollupDef;
 use crate::flow::time::{MINUTE_MS, SECOND_MS};
@@ -32,9 +32,11 @@ const FLOWS_MAX: u64 = 1 << 25;
 /// Flows between two emissions for lack of memory; new keys beyond the bound go to `other` rows meanwhile. What memory
 /// holds is about as many keys, so even a flood of made-up keys gives few rows a flow.
 const EARLY_FLOWS_MIN: u64 = 1 << 18;
-/// Part of the memory from which the wide rollup that holds most is emitted early: a row frees a key there.
+/// Part of the memory from which the wide rollup that holds most is emitted early, if it holds much: a row frees a key there.
 const PRESSED_PERCENT: usize = 75;
-/// Part of the memory from which everything is.
+/// How much of the memory is much for one rollup.
+const MUCH_PERCENT: usize = 25;
+/// Part of the memory from which those are that hold most of it.
 const HARD_PRESSED_PERCENT: usize = 88;
 
 /// What is due.
@@ -45,7 +47,9 @@ pub(super) enum Due {
     Tick(Tick),
     /// The wide rollup that holds most, for lack of memory.
     Heaviest,
-    /// Everything, for lack of memory or after very many flows.
+    /// The rollups that hold most, for lack of memory.
+    Heavy,
+    /// Everything, after very many flows.
     Everything,
 }
 
@@ -99,20 +103,25 @@ impl Schedule {
         self.flows_all = self.flows_all.saturating_add(flows);
     }
 
-    /// What has become due since the last call.
-    pub(super) fn due(&mut self, now_ms: i64, held_bytes: usize, bytes_max: usize) -> Due {
+    /// What has become due since the last call, when this much is held, by all rollups and by the wide one that holds most.
+    pub(super) fn due(&mut self, now_ms: i64, (held, held_wide): (usize, usize), bytes_max: usize) -> Due {
         let now = now_ms.saturating_sub(DELAY_MS);
         let tick = Tick { before: *self.ticked.get_or_insert(now), now };
-        let pressed = |percent: usize| self.flows >= EARLY_FLOWS_MIN && held_bytes > bytes_max / 100 * percent;
-        if self.flows_all >= FLOWS_MAX || pressed(HARD_PRESSED_PERCENT) {
+        let is_over = |bytes: usize, percent: usize| bytes > bytes_max / 100 * percent;
+        let pressed = |percent: usize| self.flows >= EARLY_FLOWS_MIN && is_over(held, percent);
+        if self.flows_all >= FLOWS_MAX {
             (self.flows, self.flows_all) = (0, 0);
             return Due::Everything;
+        }
+        if pressed(HARD_PRESSED_PERCENT) {
+            self.flows = 0;
+            return Due::Heavy;
         }
         if tick.crosses(TICK_MS) {
             self.ticked = Some(now);
             return Due::Tick(tick);
         }
-        if pressed(PRESSED_PERCENT) {
+        if pressed(PRESSED_PERCENT) && is_over(held_wide, MUCH_PERCENT) {
             self.flows = 0;
             return Due::Heaviest;
         }

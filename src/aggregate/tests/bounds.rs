@@ -94,6 +94,35 @@ fn keys_without_room_go_to_the_other_row_and_are_counted() {
 }
 
 #[test]
+fn when_memory_is_short_only_what_holds_it_is_emitted() {
+    let named = |name: &str| only(name).into_iter();
+    let config = Config { memory_max_bytes: 4 << 20, ..Config::default() };
+    let (mut aggregator, counters) = aggregator(named("talkers").chain(named("geo")).collect(), config);
+    assert!(aggregator.emit(T0).is_none());
+    let (mut position, mut total) = (0, 0);
+    let mut add = |aggregator: &mut Aggregator, first: u32, keys: u32| {
+        let flow = |n: u32| Flow { src: first + n % keys, ..Flow::plain(T0 + 1000, 500, 3) };
+        let flows: Vec<_> = (0..4000).map(flow).collect();
+        (position, total) = (position + 1, total + 4000 * 3);
+        aggregator.add(position, &batch(&flows), T0);
+        aggregator.emit(T0)
+    };
+    // Flows enough for an emission, of few hosts; then a host a flow.
+    assert!((0..70).all(|_| add(&mut aggregator, 1, 100).is_none()));
+    let mut early = (0..40).find_map(|batch| add(&mut aggregator, 1000 + batch * 4000, 4000));
+    let mut sums: Vec<RollupSums> = std::iter::from_fn(|| early.take().or_else(|| aggregator.emit(T0))).collect();
+    assert_eq!(counters.early_emissions.get(), 1);
+    assert!(!sums.is_empty() && sums.iter().flat_map(|sums| &sums.rows).all(|rows| &*rows.rollup == "talkers"));
+    assert!(aggregator.held_bytes() < 1 << 20, "{}", aggregator.held_bytes());
+    sums.extend(flushed(&mut aggregator, T0));
+    let mut got = Sums::new();
+    sums.iter().for_each(|sums| collect(sums, &mut got));
+    let of = |name: &str| got.iter().filter(|((n, ..), _)| n == name).map(|(_, m)| m.bytes).sum::<u64>();
+    // Hosts are both sources and destinations.
+    assert_eq!((of("talkers"), of("geo")), (2 * total, total));
+}
+
+#[test]
 fn made_up_times_cannot_fill_the_memory_and_lose_nothing() {
     let (mut aggregator, counters) = aggregator(RollupDef::defaults(), Config::default());
     let flows: Vec<_> =
