@@ -29,7 +29,7 @@ struct Member {
 
 impl Family {
     /// Finds the families among rollups, which hold nothing yet: those of the same owners, gone through in the same way and by
-    /// the same unit, whose columns one of them has all.
+    /// the same unit, whose columns one of them has all. A rollup of buckets of several units is always in one.
     ///
     /// # Errors
     /// As [`Rollup::new`].
@@ -37,15 +37,17 @@ impl Family {
         let mut families: Vec<Self> = Vec::new();
         for index in 0..rollups.len() {
             let is_free = |other: &usize| !families.iter().any(|family| family.has(*other));
-            let alike = (index..rollups.len()).filter(|other| are_alike(&rollups[index], &rollups[*other]));
+            let alike = (0..rollups.len()).filter(|other| are_alike(&rollups[index], &rollups[*other]));
             let alike: Vec<usize> = alike.filter(is_free).collect();
-            let Some(widest) = alike.iter().copied().max_by_key(|index| rollups[*index].def.by.len()) else { continue };
-            let Some(second) = rollups[widest].second() else { continue };
-            let mut member = |rollup: usize| match rollups[rollup].second()? {
-                own if own == second => Some(Member { rollup, second: None }),
-                own => groups.derive(second, own).map(|derived| Member { rollup, second: Some(derived) }),
+            // How the keys of one follow from those of another, when they do.
+            let mut member = |rollup: usize, widest: usize| match (rollups[rollup].second()?, rollups[widest].second()?)
+            {
+                (own, wide) if own == wide => Some(Member { rollup, second: None }),
+                (own, wide) => groups.derive(wide, own).map(|derived| Member { rollup, second: Some(derived) }),
             };
-            let mut members: Vec<Member> = alike.into_iter().filter_map(&mut member).collect();
+            let wider = alike.iter().copied().filter(|wider| alike.contains(&index) && member(index, *wider).is_some());
+            let Some(widest) = wider.max_by_key(|index| rollups[*index].def.by.len()) else { continue };
+            let mut members: Vec<Member> = alike.into_iter().filter_map(|rollup| member(rollup, widest)).collect();
             if members.len() == 1 && rollups[widest].units == 1 {
                 continue;
             }

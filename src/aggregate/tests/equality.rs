@@ -35,7 +35,7 @@ proptest! {
     ) {
         let mut by: Vec<_> = keys.into_iter().map(Key::Field).collect();
         by.retain(|key| RollupRowsOf(key).is_key());
-        let def = RollupDef { name: "own".into(), bucket_ms, keep: crate::flow::rollup::Keep::Detail, by, shape: Shape::Plain, while_open: true };
+        let def = own("own", bucket_ms, by);
         prop_assume!(Aggregator::new(Arc::new(vec![def.clone()]), Config::default(), Arc::default()).is_ok());
         let (mut aggregator, _) = aggregator(vec![def.clone()], Config::default());
         let batch = batch(&flows);
@@ -45,6 +45,37 @@ proptest! {
         flushed(&mut aggregator, T0).iter().for_each(|sums| collect(sums, &mut got));
         prop_assert_eq!(got, want);
     }
+}
+
+proptest! {
+    #[test]
+    fn rollups_of_the_same_owners_equal_the_sums_of_their_flows(
+        batches in prop::collection::vec(prop::collection::vec(any_flow(), 0..40), 1..4),
+        rollups in prop::collection::vec((
+            prop::sample::subsequence(vec![Field::Protocol, Field::App, Field::ServicePort, Field::Direction], 0..4),
+            prop::sample::select(vec![300_000i64, HOUR_MS, 2 * HOUR_MS, 24 * HOUR_MS]),
+        ), 1..5),
+    ) {
+        let def = |(index, (keys, bucket_ms)): (usize, (Vec<Field>, i64))| {
+            let by = [Field::ResellerId].into_iter().chain(keys).map(Key::Field).collect();
+            own(&format!("own{index}"), bucket_ms, by)
+        };
+        let defs: Vec<_> = rollups.into_iter().enumerate().map(def).collect();
+        let (mut aggregator, _) = aggregator(defs.clone(), Config::default());
+        let (mut want, mut got) = (Sums::new(), Sums::new());
+        for (position, flows) in (1..).zip(&batches) {
+            let batch = batch(flows);
+            expected(&defs, &batch, &mut want);
+            aggregator.add(position, &batch, T0);
+        }
+        flushed(&mut aggregator, T0).iter().for_each(|sums| collect(sums, &mut got));
+        prop_assert_eq!(got, want);
+    }
+}
+
+fn own(name: &str, bucket_ms: i64, by: Vec<Key>) -> RollupDef {
+    let keep = crate::flow::rollup::Keep::Detail;
+    RollupDef { name: name.into(), bucket_ms, keep, by, shape: Shape::Plain, while_open: true }
 }
 
 /// Says whether a column can be a key.
