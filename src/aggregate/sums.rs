@@ -190,7 +190,7 @@ impl Sums {
     ) {
         let (first, ahead) = pieces.split_at(pieces.len().min(KEYS_AHEAD));
         first.iter().for_each(|piece| self.prefetch(keys[piece.key as usize].hash));
-        let mut add = |sums: &mut Self, piece: &Piece| {
+        let add = |sums: &mut Self, piece: &Piece| {
             let (Keyed { hash, key }, amount) = (keys[piece.key as usize], piece.amount as usize);
             let cell = sums.cells.entry(hash, key, hash_of);
             cell.add(amounts.cells[amount]);
