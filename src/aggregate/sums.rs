@@ -115,12 +115,12 @@ pub(super) struct Sums {
     wide: Wide,
 }
 
-/// Adds to a cell, from which what fills it goes to the wide sums.
+/// Adds to a cell, from which what fills it goes to the wide sums. The measures of `more` are seldom looked at.
 #[inline]
-fn add(wide: &mut Wide, key: u64, cell: &mut Cell, more: Amount<'_>) {
-    cell.add(more.cell);
+fn add<'a>(wide: &mut Wide, key: u64, cell: &mut Cell, more: Cell, measures: impl FnOnce() -> &'a Measures) {
+    cell.add(more);
     if cell.is_full() {
-        widen(wide, key, cell, more);
+        widen(wide, key, cell, Amount { cell: more, measures: measures() });
     }
 }
 
@@ -170,14 +170,14 @@ impl Sums {
     #[inline]
     pub(super) fn add_known(&mut self, hash: u64, key: u64, more: Amount<'_>) -> bool {
         let Some(cell) = self.cells.get(hash, key) else { return false };
-        add(&mut self.wide, key, cell, more);
+        add(&mut self.wide, key, cell, more.cell, || more.measures);
         true
     }
 
     /// Adds to a key, made when it is not there.
     #[inline]
     pub(super) fn add(&mut self, hash: u64, key: u64, more: Amount<'_>, hash_of: impl Fn(u64) -> u64) {
-        add(&mut self.wide, key, self.cells.entry(hash, key, hash_of), more);
+        add(&mut self.wide, key, self.cells.entry(hash, key, hash_of), more.cell, || more.measures);
     }
 
     /// Adds pieces to their keys, and has the memory of those ahead fetched meanwhile.
@@ -193,10 +193,7 @@ impl Sums {
         let add = |sums: &mut Self, piece: &Piece| {
             let (Keyed { hash, key }, amount) = (keys[piece.key as usize], piece.amount as usize);
             let cell = sums.cells.entry(hash, key, hash_of);
-            cell.add(amounts.cells[amount]);
-            if cell.is_full() {
-                widen(&mut sums.wide, key, cell, amounts.of(amount));
-            }
+            add(&mut sums.wide, key, cell, amounts.cells[amount], || amounts.of(amount).measures);
         };
         for (piece, ahead) in pieces.iter().zip(ahead) {
             self.prefetch(keys[ahead.key as usize].hash);
