@@ -115,12 +115,12 @@ pub(super) struct Sums {
     wide: Wide,
 }
 
-/// Adds to a cell, from which what fills it goes to the wide sums. The measures of `more` are seldom looked at.
+/// Adds to a cell, from which what fills it goes to the wide sums.
 #[inline]
-fn add<'a>(wide: &mut Wide, key: u64, cell: &mut Cell, more: Cell, measures: impl FnOnce() -> &'a Measures) {
-    cell.add(more);
+fn add(wide: &mut Wide, key: u64, cell: &mut Cell, more: Amount<'_>) {
+    cell.add(more.cell);
     if cell.is_full() {
-        widen(wide, key, cell, Amount { cell: more, measures: measures() });
+        widen(wide, key, cell, more);
     }
 }
 
@@ -170,14 +170,14 @@ impl Sums {
     #[inline]
     pub(super) fn add_known(&mut self, hash: u64, key: u64, more: Amount<'_>) -> bool {
         let Some(cell) = self.cells.get(hash, key) else { return false };
-        add(&mut self.wide, key, cell, more.cell, || more.measures);
+        add(&mut self.wide, key, cell, more);
         true
     }
 
     /// Adds to a key, made when it is not there.
     #[inline]
     pub(super) fn add(&mut self, hash: u64, key: u64, more: Amount<'_>, hash_of: impl Fn(u64) -> u64) {
-        add(&mut self.wide, key, self.cells.entry(hash, key, hash_of), more.cell, || more.measures);
+        add(&mut self.wide, key, self.cells.entry(hash, key, hash_of), more);
     }
 
     /// Adds pieces to their keys, and has the memory of those ahead fetched meanwhile.
@@ -193,7 +193,10 @@ impl Sums {
         let add = |sums: &mut Self, piece: &Piece| {
             let (Keyed { hash, key }, amount) = (keys[piece.key as usize], piece.amount as usize);
             let cell = sums.cells.entry(hash, key, hash_of);
-            add(&mut sums.wide, key, cell, amounts.cells[amount], || amounts.of(amount).measures);
+            cell.add(amounts.cells[amount]);
+            if cell.is_full() {
+                widen(&mut sums.wide, key, cell, amounts.of(amount));
+            }
         };
         for (piece, ahead) in pieces.iter().zip(ahead) {
             self.prefetch(keys[ahead.key as usize].hash);
