@@ -157,6 +157,12 @@ impl Engine {
         self.position
     }
 
+    /// Has counted from now on only what may be judged, as it is configured and by what is known of the process.
+    pub fn watch(&mut self, facts: &Facts) {
+        let settings = self.alerts.settings.load();
+        self.counters.configure(&settings.config, facts.sites.iter().any(|site| site.cir_bps > 0));
+    }
+
     /// Counts the flows at a position.
     pub fn add(&mut self, position: u64, batch: &FlowBatch, now_ms: i64) {
         self.counters.add(batch, now_ms);
@@ -197,7 +203,7 @@ impl Engine {
         let alerts = self.alerts.clone();
         let judging = alerts.judging();
         let settings = alerts.settings.load();
-        self.counters.configure(&settings.config, facts.sites.iter().any(|site| site.cir_bps > 0));
+        self.watch(facts);
         self.counters.advance(now_ms);
         let findings = self.evaluator.evaluate(&self.counters, facts, &settings.policy, now_ms, behind);
         let history_ms = i64::try_from(settings.config.history_ms).unwrap_or(i64::MAX);

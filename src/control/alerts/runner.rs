@@ -91,6 +91,7 @@ struct Run {
 
 impl Run {
     fn run(&mut self) {
+        self.engine.watch(&(self.gather)());
         loop {
             let stopping = self.stop.load(Relaxed);
             match self.consumer.next(if stopping { Duration::ZERO } else { WAIT }) {

@@ -10,7 +10,7 @@ use std::hash::BuildHasher as _;
 use datasketches::hll::{HllSketch, HllType};
 
 use super::super::alert::Subject;
-use super::window::{Cell, HOST_BYTES, Window};
+use super::window::{Cell, Found, HOST_BYTES, Window};
 use super::{HOSTS, key, take};
 use crate::aggregate::Width;
 use crate::control::state::Change;
@@ -62,8 +62,8 @@ struct Sketch {
 pub(super) struct Hosts {
     all: bool,
     width: Width,
-    /// By number (start divided by width).
-    windows: BTreeMap<i64, Window>,
+    /// With their numbers (start divided by width); as many as are open, in no order.
+    windows: Vec<(i64, Window)>,
     newest: i64,
     sketches: Vec<Option<Sketch>>,
     free_sketches: Vec<u32>,
@@ -82,7 +82,7 @@ impl Default for Hosts {
         Self {
             all: false,
             width: Width::new(WINDOW_MS),
-            windows: BTreeMap::new(),
+            windows: Vec::new(),
             newest: 0,
             sketches: Vec::new(),
             free_sketches: Vec::new(),
@@ -103,7 +103,7 @@ impl Hosts {
 
     pub(super) fn memory_bytes(&self) -> usize {
         let used = self.sketches.len() - self.free_sketches.len();
-        self.windows.values().map(Window::memory_bytes).sum::<usize>() + used * SKETCH_BYTES
+        self.windows.iter().map(|(_, window)| window.memory_bytes()).sum::<usize>() + used * SKETCH_BYTES
     }
 
     pub(super) fn advance(&mut self, now_ms: i64) {
@@ -112,8 +112,7 @@ impl Hosts {
             return;
         }
         self.newest = newest;
-        while let Some(entry) = self.windows.first_entry().filter(|entry| *entry.key() <= newest - WINDOWS_OPEN) {
-            let (number, window) = entry.remove_entry();
+        for (number, window) in self.windows.extract_if(.., |(number, _)| *number <= newest - WINDOWS_OPEN) {
             self.held -= window.len();
             window.iter().for_each(|(_, cell)| free_sketch(&mut self.sketches, &mut self.free_sketches, cell));
             self.removed.push(number);
@@ -122,24 +121,34 @@ impl Hosts {
 
     pub(super) fn add(&mut self, batch: &FlowBatch) {
         let (oldest, newest) = (self.newest - WINDOWS_OPEN + 1, self.newest);
-        let mut block = Vec::with_capacity(BLOCK);
+        let mut block: Vec<(usize, usize, Found)> = Vec::with_capacity(BLOCK);
         for start in (0..batch.len()).step_by(BLOCK) {
             block.clear();
             for row in start..batch.len().min(start + BLOCK) {
                 let direction = batch.direction.value_or_default(row);
                 let counts = self.all || direction == Direction::Out as u8 || direction == Direction::Internal as u8;
-                let window = self.width.bucket_of(batch.flow_start.value_or_default(row)).0.min(newest);
-                if counts && window >= oldest {
+                let number = self.width.bucket_of(batch.flow_start.value_or_default(row)).0.min(newest);
+                if counts && number >= oldest {
+                    let window = self.window(number);
                     let source = batch.src_ip.get(row).unwrap_or_default();
-                    let hash = self.windows.entry(window).or_default().prefetch(source);
-                    block.push((row, window, source, hash));
+                    block.push((row, window, self.windows[window].1.find(source)));
                 }
             }
-            for (row, window, source, hash) in &block {
-                self.add_row(batch, *row, *window, (*source, *hash));
+            for (row, window, source) in &block {
+                self.add_row(batch, *row, *window, *source);
             }
             self.add_destinations();
         }
+    }
+
+    /// Index of a window, which is there from now on.
+    #[inline]
+    fn window(&mut self, number: i64) -> usize {
+        let known = self.windows.iter().position(|(known, _)| *known == number);
+        known.unwrap_or_else(|| {
+            self.windows.push((number, Window::default()));
+            self.windows.len() - 1
+        })
     }
 
     /// Takes the block's destinations into their sketches: apart from the hosts, so that one's memory is fetched while another
@@ -153,16 +162,17 @@ impl Hosts {
     }
 
     #[inline]
-    fn add_row(&mut self, batch: &FlowBatch, row: usize, number: i64, (source, hash): (Addr, u64)) {
-        let window = self.windows.entry(number).or_default();
+    fn add_row(&mut self, batch: &FlowBatch, row: usize, window: usize, source: Found) {
+        let (_, window) = &mut self.windows[window];
         window.is_dirty = true;
         let before = window.len();
-        let cell = window.cell(source, hash);
+        let cell = window.cell(source);
         cell.connections = cell.connections.saturating_add(1);
         cell.bytes = cell.bytes.wrapping_add(batch.bytes.value_or_default(row));
         if cell.connections >= SKETCH_FROM {
-            if cell.sketch == 0 {
-                cell.sketch = new_sketch(&mut self.sketches, &mut self.free_sketches, batch, row, source);
+            let has_room = self.sketches.len() < SKETCHES_MAX || !self.free_sketches.is_empty();
+            if cell.sketch == 0 && has_room {
+                cell.sketch = new_sketch(&mut self.sketches, &mut self.free_sketches, batch, row, source.host);
             }
             if let Some(sketch) = cell.sketch.checked_sub(1) {
                 self.sketches.get(sketch as usize).inspect(|sketch| prefetch(*sketch));
@@ -180,7 +190,7 @@ impl Hosts {
     #[cold]
     fn give_up_idle(&mut self) {
         let mut by_count = [0usize; SKETCH_FROM as usize + 1];
-        let cells = self.windows.values().flat_map(Window::iter);
+        let cells = self.windows.iter().flat_map(|(_, window)| window.iter());
         cells.for_each(|(_, cell)| by_count[cell.connections.min(SKETCH_FROM) as usize] += 1);
         let mut gone = 0;
         let level = by_count.iter().position(|hosts| {
@@ -189,29 +199,32 @@ impl Hosts {
         });
         let level = level.unwrap_or_default() as u32;
         // The last level stands for all above it: then every host goes that has no sketch.
-        for window in self.windows.values_mut() {
+        for (_, window) in &mut self.windows {
             window.retain(|cell| {
                 let kept = cell.connections > level && level < SKETCH_FROM || cell.sketch != 0;
                 self.given_up_connections += if kept { 0 } else { u64::from(cell.connections) };
                 kept
             });
         }
-        self.held = self.windows.values().map(Window::len).sum();
+        self.held = self.windows.iter().map(|(_, window)| window.len()).sum();
     }
 
     pub(super) fn busy(&self, above: u64) -> Vec<HostCounts> {
         let mut busiest: BTreeMap<Addr, HostCounts> = BTreeMap::new();
         for (number, window) in &self.windows {
             for (host, cell) in window.iter().filter(|(_, cell)| u64::from(cell.connections) > above) {
-                let connections = u64::from(cell.connections);
-                if busiest.get(&host).is_some_and(|known| known.connections >= connections) {
+                let (connections, window_ms) = (u64::from(cell.connections), number * WINDOW_MS);
+                // Of windows alike, the earliest.
+                let rank = |connections, window_ms| (connections, std::cmp::Reverse(window_ms));
+                let known = busiest.get(&host).map(|known| rank(known.connections, known.window_ms));
+                if known.is_some_and(|known| known >= rank(connections, window_ms)) {
                     continue;
                 }
                 let sketch = self.sketches.get((cell.sketch as usize).wrapping_sub(1)).and_then(Option::as_ref);
                 let subject = Subject { host: Some(host.to_string()), ..Subject::default() };
                 let counts = HostCounts {
                     subject: sketch.map_or(subject, |sketch| sketch.subject.clone()),
-                    window_ms: number * WINDOW_MS,
+                    window_ms,
                     connections,
                     unique_destinations: sketch.map_or(0, |s| s.hll.estimate().round() as u64).min(connections),
                     bytes: cell.bytes,
@@ -253,10 +266,10 @@ impl Hosts {
                 break;
             }
             let sketch = sketch.map_or(0, |sketch| keep_sketch(&mut self.sketches, &mut self.free_sketches, sketch));
-            let window = self.windows.entry(number).or_default();
+            let window = self.window(number);
+            let (_, window) = &mut self.windows[window];
             let before = window.len();
-            let hash = window.hash(Addr(host));
-            *window.cell(Addr(host), hash) = Cell { sketch, ..cell };
+            *window.cell(window.find(Addr(host))) = Cell { sketch, ..cell };
             self.held += window.len() - before;
         }
     }

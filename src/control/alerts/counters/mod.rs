@@ -105,10 +105,8 @@ impl Counters {
         self.sites.begin(batch);
         let mut spreader = Spreader::new(self.width, self.span_max_ms);
         for (row, code) in batch.subscriber_id.codes().iter().enumerate() {
+            let (outward, site) = if self.sites.are_wanted() { self.side(batch, row) } else { (false, NONE) };
             let has_ring = self.subscribers.has_ring(*code);
-            let direction = batch.direction.value_or_default(row);
-            let outward = direction == Direction::Out as u8;
-            let site = if outward || direction == Direction::In as u8 { self.sites.of(batch, row) } else { NONE };
             let bytes = batch.bytes.value_or_default(row);
             if *code != 0 && !has_ring {
                 let untracked = &mut self.subscribers.untracked_bytes;
@@ -117,22 +115,23 @@ impl Counters {
             if !has_ring && site == NONE {
                 continue;
             }
-            let mut book = |bucket: i64, bytes: u64| {
-                if has_ring {
-                    self.subscribers.book(*code, bucket, bytes);
-                }
-                if site != NONE {
-                    self.sites.add(site, bucket, outward, bytes);
-                }
-            };
-            match spreader.of(batch.span_start_ms(row), batch.time.value_or_default(row), bytes, 0) {
-                Spread::Whole(bucket) => book(bucket, bytes),
-                Spread::Split(share) => {
-                    (share.first()..=share.last).for_each(|bucket| book(bucket, share.at(bucket).0));
-                }
+            let spread = spreader.of(batch.span_start_ms(row), batch.time.value_or_default(row), bytes, 0);
+            if has_ring {
+                each_bucket(&spread, bytes, |bucket, bytes| self.subscribers.book(*code, bucket, bytes));
+            }
+            if site != NONE {
+                each_bucket(&spread, bytes, |bucket, bytes| self.sites.add(site, bucket, outward, bytes));
             }
         }
         self.subscribers.end();
+    }
+
+    /// Whether a row's flow leaves its site, and the site's number: [`NONE`] of flows that cross no site's border.
+    fn side(&mut self, batch: &FlowBatch, row: usize) -> (bool, u32) {
+        let direction = batch.direction.value_or_default(row);
+        let outward = direction == Direction::Out as u8;
+        let crosses = outward || direction == Direction::In as u8;
+        (outward, if crosses { self.sites.of(batch, row) } else { NONE })
     }
 
     /// Every subscriber with more than `above_bytes` in the last 24 hours.
@@ -202,6 +201,15 @@ impl Counters {
     /// To be called after the last row of the state store.
     pub fn restored(&mut self) {
         self.subscribers.restored();
+    }
+}
+
+/// Gives a flow's bytes by bucket.
+#[inline]
+fn each_bucket(spread: &Spread, bytes: u64, mut book: impl FnMut(i64, u64)) {
+    match spread {
+        Spread::Whole(bucket) => book(*bucket, bytes),
+        Spread::Split(share) => (share.first()..=share.last).for_each(|bucket| book(bucket, share.at(bucket).0)),
     }
 }
 

@@ -69,6 +69,11 @@ impl Sites {
         self.unwanted = !wanted;
     }
 
+    #[inline]
+    pub(super) fn are_wanted(&self) -> bool {
+        !self.unwanted
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         self.rings.len() * SITE_BYTES
     }
@@ -84,11 +89,11 @@ impl Sites {
         debug_assert_eq!(batch.nas_id.len(), batch.site.len());
     }
 
-    /// Number of a row's site.
+    /// Number of a row's site; to be asked for while sites are wanted.
     #[inline]
     pub(super) fn of(&mut self, batch: &FlowBatch, row: usize) -> u32 {
         let codes = (batch.nas_id.codes()[row], batch.site.codes()[row]);
-        if self.unwanted || codes == (0, 0) {
+        if codes == (0, 0) {
             return NONE;
         }
         if (self.last.0, self.last.1) == codes {

@@ -3,7 +3,7 @@
 use std::hash::BuildHasher as _;
 
 use super::Map;
-use crate::aggregate::Table;
+use crate::aggregate::{Place, Table};
 use crate::flow::Addr;
 
 /// Bit of the keys of IPv4 hosts above their address: key 0 is none.
@@ -18,6 +18,14 @@ pub(super) struct Cell {
     pub(super) connections: u32,
     /// Number of its sketch plus 1; 0 = none.
     pub(super) sketch: u32,
+}
+
+/// A host, and where its cell is likely to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) host: Addr,
+    hash: u64,
+    place: Place,
 }
 
 /// See the module's documentation.
@@ -42,25 +50,18 @@ impl Window {
         self.v4.used_bytes() + self.v6.capacity() * (size_of::<(u128, Cell)>() + 1) * 8 / 7
     }
 
-    /// Has an IPv4 host's cell fetched into the cache. Gives what [`Window::cell`] wants with it.
+    /// Finds a host, and has the cell of an IPv4 host fetched into the cache.
     #[inline]
-    pub(super) fn prefetch(&self, host: Addr) -> u64 {
-        let hash = self.hash(host);
-        self.v4.prefetch(hash);
-        hash
+    pub(super) fn find(&self, host: Addr) -> Found {
+        let hash = host.as_v4().map_or(0, |bits| self.state.hash_one(V4 | u64::from(bits)));
+        Found { host, hash, place: self.v4.prefetch(hash) }
     }
 
-    /// The hash of an IPv4 host.
+    /// The cell of a host that was looked for, made when there is none.
     #[inline]
-    pub(super) fn hash(&self, host: Addr) -> u64 {
-        host.as_v4().map_or(0, |bits| self.state.hash_one(V4 | u64::from(bits)))
-    }
-
-    /// The cell of a host with this hash, made when there is none.
-    #[inline]
-    pub(super) fn cell(&mut self, host: Addr, hash: u64) -> &mut Cell {
+    pub(super) fn cell(&mut self, Found { host, hash, place }: Found) -> &mut Cell {
         match host.as_v4() {
-            Some(bits) => self.v4.entry(hash, V4 | u64::from(bits), |key| self.state.hash_one(key)),
+            Some(bits) => self.v4.entry_at(place, hash, V4 | u64::from(bits), |key| self.state.hash_one(key)),
             None => self.v6.entry(host.0).or_default(),
         }
     }
@@ -90,16 +91,13 @@ mod tests {
     #[test]
     fn each_host_has_one_cell_and_the_chosen_stay() {
         let mut window = Window::default();
-        let cell = |window: &mut Window, host: Addr| {
-            let hash = window.hash(host);
-            *window.cell(host, hash)
-        };
+        let cell = |window: &mut Window, host: Addr| *window.cell(window.find(host));
         let hosts = |n: u32| [Addr::v4(n), Addr(0x2001_0db8 << 96 | u128::from(n))];
         for n in 0..20_000u32 {
             for host in hosts(n) {
-                let hash = window.prefetch(host);
-                window.cell(host, hash).bytes += u64::from(n);
-                window.cell(host, hash).connections += 1;
+                let found = window.find(host);
+                window.cell(found).bytes += u64::from(n);
+                window.cell(found).connections += 1;
             }
         }
         assert_eq!(window.len(), 40_000);
