@@ -114,10 +114,9 @@ impl Buckets {
 
     /// Has what a flow with these shares adds to fetched into the cache: its key's sums, and steps for a long span.
     #[inline]
-    pub(super) fn prefetch(&mut self, last: i64, split: Option<&Share>, hash: u64) {
+    pub(super) fn prefetch(&mut self, share: &Share, hash: u64) {
+        let (first, last) = (share.first(), share.last);
         self.marked(last).sums.prefetch(hash);
-        let Some(share) = split else { return };
-        let first = share.first();
         if share.has_steps() {
             self.marked(first).sums.prefetch(hash);
             self.marked(first + 1).steps.prefetch(hash);

@@ -47,7 +47,8 @@ struct Combos<const W: usize> {
     others: Vec<u32>,
     index: Vec<([u64; W], u32)>,
     state: foldhash::fast::RandomState,
-    packed: Vec<[u64; W]>,
+    /// Values of the rows at hand, by word.
+    planes: [Vec<u64>; W],
     hashes: Vec<u64>,
 }
 
@@ -60,7 +61,7 @@ impl<const W: usize> Combos<W> {
             index: vec![([0; W], 0); INDEX_MIN],
             // Seeded at random: addresses and ports can be chosen by an attacker.
             state: foldhash::fast::RandomState::default(),
-            packed: Vec::new(),
+            planes: std::array::from_fn(|_| Vec::new()),
             hashes: Vec::new(),
         }
     }
@@ -131,23 +132,24 @@ impl<const W: usize> Numbers for Combos<W> {
     }
 
     fn number(&mut self, view: &View<'_>, rows: Rows<'_>, admit: bool, numbers: &mut Vec<u32>) {
-        let mut packed = std::mem::take(&mut self.packed);
-        pack(&self.group, view, rows, &mut packed);
+        let mut planes = std::mem::replace(&mut self.planes, std::array::from_fn(|_| Vec::new()));
+        pack(&self.group, view, rows, &mut planes);
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
-        hashes.extend(packed.iter().map(|words| self.hash(words)));
+        let words = |row: usize| -> [u64; W] { std::array::from_fn(|word| planes[word][row]) };
+        hashes.extend((0..planes[0].len()).map(|row| self.hash(&words(row))));
         let fetch = |combos: &Self, hash: &u64| prefetch(&combos.index[combos.place(*hash)]);
         hashes.iter().take(WORDS_AHEAD).for_each(|hash| fetch(self, hash));
         numbers.clear();
-        for (index, (words, hash)) in packed.iter().zip(&hashes).enumerate() {
-            hashes.get(index + WORDS_AHEAD).inspect(|ahead| fetch(self, ahead));
-            let number = match self.index[self.find(*hash, words)].1 {
-                0 => self.new_number(*hash, words, admit),
+        numbers.extend(hashes.iter().enumerate().map(|(row, hash)| {
+            hashes.get(row + WORDS_AHEAD).inspect(|ahead| fetch(self, ahead));
+            let words = words(row);
+            match self.index[self.find(*hash, &words)].1 {
+                0 => self.new_number(*hash, &words, admit),
                 number => number,
-            };
-            numbers.push(number);
-        }
-        (self.packed, self.hashes) = (packed, hashes);
+            }
+        }));
+        (self.planes, self.hashes) = (planes, hashes);
     }
 
     fn number_of(&mut self, words: &[u64]) -> u32 {

@@ -49,4 +49,4 @@ pub use config::{Config, KeepConfig, Problem, RollupConfig};
 pub use counters::{Counters, Top};
 pub use runner::{Handle, Runner};
 pub(crate) use share::{Spread, Spreader, Width};
-pub(crate) use table::Table;
+pub(crate) use table::{Place, Table};

@@ -5,12 +5,13 @@ use std::hash::{BuildHasher, Hasher};
 
 use super::buckets::{Bucket, Buckets, Step};
 use super::combos::REFUSED;
+use super::gathered::Gathered;
 use super::groups::Groups;
 use super::layout::{Layout, Second};
 use super::out::Out;
-use super::share::{Share, Width};
-use super::shares::{Piece, Shares};
-use super::sums::{Amount, Amounts};
+use super::share::Width;
+use super::shares::{Scattered, Shares};
+use super::sums::Amount;
 use super::talkers::Talkers;
 use super::view::{Names, Pass};
 use crate::flow::rollup::Shape;
@@ -19,8 +20,10 @@ use crate::flow::{FlowBatch, Measures, RollupDef};
 
 /// Buckets that are a whole number of these get what flows bring by this width: rollups of an hour and of a day share the work.
 const UNIT_MAX_MS: i64 = HOUR_MS;
-/// How many keys ahead their sums are fetched into the cache.
-pub(super) const KEYS_AHEAD: usize = 24;
+/// How many keys ahead their sums are fetched into the cache; a power of two.
+pub(super) const KEYS_AHEAD: usize = 32;
+/// How many flows ahead of those that are booked one by one: a flow has several sums.
+const FLOWS_AHEAD: usize = 12;
 /// Windows of buckets up to this wide are marked whole; wider ones (a few odd times among many flows) flow by flow.
 const WINDOW_MAX: i64 = 128;
 
@@ -28,8 +31,7 @@ const WINDOW_MAX: i64 = 128;
 pub(super) struct Block<'a> {
     pub(super) batch: &'a FlowBatch,
     pub(super) rows: std::ops::Range<u32>,
-    /// What each flow adds, one a row of `rows`, then what parts of flows do.
-    pub(super) amounts: &'a Amounts,
+    pub(super) gathered: &'a Gathered,
     /// Shares for the rollup's width.
     pub(super) shares: &'a Shares,
     pub(super) position: u64,
@@ -44,6 +46,16 @@ impl Block<'_> {
     /// Whether there is nothing to be left out or turned away.
     pub(super) fn is_free(&self) -> bool {
         self.admit && self.emitted.is_none()
+    }
+
+    /// Gives what a flow, by its row in the block, adds to each of its buckets; buckets that get nothing are left out.
+    pub(super) fn each(&self, row: usize, mut add: impl FnMut(i64, Amount<'_>)) {
+        let share = self.gathered.share_of(row, self.shares.width());
+        let whole = self.gathered.amounts.of(row);
+        if share.before == 0 {
+            return add(share.last, whole);
+        }
+        share.each(whole.measures, |number, amount| add(number, Amount::of(amount)));
     }
 
     /// Whether a bucket holds this block's shares already, in a row emitted before a crash.
@@ -125,8 +137,8 @@ pub(super) struct Rollup {
     kind: Kind,
     /// Of the pass at hand; with bits that say that there was no room, of which the hashes know nothing.
     keys: Vec<Keyed>,
-    /// What the pass at hand adds one by one.
-    pieces: Vec<Piece>,
+    /// Internal flows as they are booked once more.
+    internal: Vec<Scattered>,
 }
 
 impl Rollup {
@@ -155,8 +167,8 @@ impl Rollup {
         let has_units = matches!(kind, Kind::Plain { .. }) && def.bucket_ms % UNIT_MAX_MS == 0;
         let unit = Width::new(if has_units { UNIT_MAX_MS } else { def.bucket_ms });
         let units = def.bucket_ms / unit.ms();
-        let (keys, pieces) = (Vec::new(), Vec::new());
-        Ok(Self { def: def.clone(), layout, buckets, hash, unit, units, first, kind, keys, pieces })
+        let (keys, internal) = (Vec::new(), Vec::new());
+        Ok(Self { def: def.clone(), layout, buckets, hash, unit, units, first, kind, keys, internal })
     }
 
     /// Makes sure that every bucket is there that the block's flows cover.
@@ -180,22 +192,13 @@ impl Rollup {
                 let key = key_of(*first, *second);
                 Keyed { hash: self.hash.of(key & !key_of(REFUSED, REFUSED)), key }
             }));
-            self.pieces.clear();
-            match pass {
-                Pass::InternalIn => {
-                    let rows = (0..).zip(groups.internal_rows.iter().map(|row| row - block.rows.start));
-                    self.pieces.extend(rows.map(|(key, amount)| Piece { key, amount }));
-                }
-                _ if block.is_free() => {
-                    self.book_lists(block);
-                    self.pieces.extend(block.shares.scattered());
-                }
-                _ => self.pieces.extend((0..block.rows.len() as u32).map(|row| Piece { key: row, amount: row })),
-            }
-            if block.is_free() {
-                self.book_pieces(block);
+            if !block.is_free() {
+                refused += self.book_carefully(block, pass, (self.first, second), groups);
+            } else if pass == Pass::InternalIn {
+                self.book_internal(block, groups);
             } else {
-                refused += self.book_carefully(block, (self.first, second), groups);
+                self.book_lists(block);
+                book_scattered(&mut self.buckets, block, block.shares.scattered(), &self.keys, |key| self.hash.of(key));
             }
         }
         refused
@@ -203,43 +206,44 @@ impl Rollup {
 
     /// Books what is in lists, into buckets of one unit each.
     fn book_lists(&mut self, block: &Block<'_>) {
+        let (amounts, hash_of) = (&block.gathered.amounts, |key| self.hash.of(key));
         for list in block.shares.lists() {
             let sums = &mut self.buckets.marked(list.number).sums;
-            sums.add_pieces(&list.pieces, &self.keys, block.amounts, |key| self.hash.of(key));
+            sums.add_pieces(&list.rows, &self.keys, amounts, hash_of);
+            sums.add_pieces(&list.parts, &self.keys, amounts, hash_of);
         }
     }
 
-    /// Books flows one by one into buckets of one unit each, and has the memory of those ahead fetched meanwhile.
-    fn book_pieces(&mut self, block: &Block<'_>) {
-        let Self { keys, pieces, buckets, hash, .. } = self;
-        let hash_of = |key| hash.of(key);
-        let fetch = |buckets: &mut Buckets, piece: &Piece| {
-            let (last, split) = block.shares.of(piece.amount as usize);
-            buckets.prefetch(last, split, keys[piece.key as usize].hash);
-        };
-        pieces.iter().take(KEYS_AHEAD).for_each(|ahead| fetch(buckets, ahead));
-        for (index, piece) in pieces.iter().enumerate() {
-            pieces.get(index + KEYS_AHEAD).inspect(|ahead| fetch(buckets, ahead));
-            let (keyed, amount) = (keys[piece.key as usize], block.amounts.of(piece.amount as usize));
-            let (last, split) = block.shares.of(piece.amount as usize);
-            match split {
-                None => buckets.marked(last).sums.add(keyed.hash, keyed.key, amount, hash_of),
-                Some(share) => book_split(buckets, share, amount.measures, keyed, hash_of),
-            }
-        }
+    /// Books the internal flows once more: few, so one by one.
+    fn book_internal(&mut self, block: &Block<'_>, groups: &Groups) {
+        self.internal.clear();
+        self.internal.extend((0..).zip(&groups.internal_rows).map(|(key, row)| {
+            let row = row - block.rows.start;
+            Scattered { key, row, share: block.gathered.share_of(row as usize, block.shares.width()) }
+        }));
+        book_scattered(&mut self.buckets, block, &self.internal, &self.keys, |key| self.hash.of(key));
     }
 
     /// Books bucket by bucket: without new keys when there is no room, without what was emitted before a crash.
-    fn book_carefully(&mut self, block: &Block<'_>, (first, second): (usize, usize), groups: &mut Groups) -> u64 {
-        let Self { keys, pieces, buckets, hash, units, .. } = self;
+    fn book_carefully(
+        &mut self,
+        block: &Block<'_>,
+        pass: Pass,
+        (first, second): (usize, usize),
+        groups: &mut Groups,
+    ) -> u64 {
+        let Self { keys, buckets, hash, units, .. } = self;
         let hash_of = |key| hash.of(key);
         let mut refused = 0;
-        for piece in &*pieces {
-            let Keyed { hash: key_hash, key } = keys[piece.key as usize];
+        for (index, Keyed { hash: key_hash, key }) in keys.iter().copied().enumerate() {
+            let row = match pass {
+                Pass::InternalIn => (groups.internal_rows[index] - block.rows.start) as usize,
+                Pass::Src | Pass::Dst => index,
+            };
             let (one, two) = numbers_of(key);
             let has_room = (one | two) & REFUSED == 0;
             let (one, two) = (one & !REFUSED, two & !REFUSED);
-            block.shares.each(piece.amount as usize, block.amounts, |unit, amount| {
+            block.each(row, |unit, amount| {
                 let number = unit.div_euclid(*units);
                 if block.is_emitted(number) {
                     return;
@@ -300,15 +304,33 @@ impl Rollup {
     }
 }
 
-/// Books a flow that spans several buckets.
-#[inline]
-fn book_split(
+/// Books flows one by one, and has the memory of those ahead fetched meanwhile.
+fn book_scattered(
     buckets: &mut Buckets,
-    share: &Share,
-    amount: &Measures,
+    block: &Block<'_>,
+    flows: &[Scattered],
+    keys: &[Keyed],
+    hash_of: impl Fn(u64) -> u64 + Copy,
+) {
+    let fetch = |buckets: &mut Buckets, flow: &Scattered| buckets.prefetch(&flow.share, keys[flow.key as usize].hash);
+    flows.iter().take(FLOWS_AHEAD).for_each(|ahead| fetch(buckets, ahead));
+    for (index, flow) in flows.iter().enumerate() {
+        flows.get(index + FLOWS_AHEAD).inspect(|ahead| fetch(buckets, ahead));
+        book_one(buckets, flow, block.gathered.amounts.of(flow.row as usize), keys[flow.key as usize], hash_of);
+    }
+}
+
+#[inline]
+fn book_one(
+    buckets: &mut Buckets,
+    Scattered { share, .. }: &Scattered,
+    whole: Amount<'_>,
     Keyed { hash, key }: Keyed,
     hash_of: impl Fn(u64) -> u64 + Copy,
 ) {
+    if share.before == 0 {
+        return buckets.marked(share.last).sums.add(hash, key, whole, hash_of);
+    }
     let (first, last) = (share.first(), share.last);
     let mut add = |number: i64, more: &Measures| {
         // Small flows of long spans have nothing in most buckets.
@@ -317,8 +339,8 @@ fn book_split(
             bucket.sums.add(hash, key, Amount::of(more), hash_of);
         }
     };
-    add(last, &share.amount(last, amount));
-    add(first, &share.amount(first, amount));
+    add(last, &share.amount(last, whole.measures));
+    add(first, &share.amount(first, whole.measures));
     let middle = Measures { bytes: share.middle_bytes, packets: share.middle_packets, ..Measures::default() };
     if !share.has_steps() {
         (first + 1..last).for_each(|number| add(number, &middle));
@@ -336,8 +358,8 @@ fn mark(buckets: &mut Buckets, block: &Block<'_>, units: i64) {
         return numbers(first, last).for_each(|number| buckets.mark(number, block.position, block.now_ms));
     }
     for row in 0..block.rows.len() {
-        let (last, split) = block.shares.of(row);
-        for number in numbers(split.map_or(last, Share::first), last) {
+        let share = block.gathered.share_of(row, block.shares.width());
+        for number in numbers(share.first(), share.last) {
             if !block.is_emitted(number) {
                 buckets.mark(number, block.position, block.now_ms);
             }

@@ -72,7 +72,7 @@ impl Share {
     #[inline]
     pub(crate) fn of(width: Width, start: i64, end: i64, span_max_ms: i64, bytes: u64, packets: u64) -> Self {
         let (last, _) = width.bucket_of(end);
-        let whole = Self { last, rest_bytes: bytes, rest_packets: packets, ..Self::default() };
+        let whole = Self::whole(last, bytes, packets);
         let span = end.saturating_sub(start);
         if span <= 0 || span > span_max_ms {
             return whole;
@@ -101,6 +101,12 @@ impl Share {
             rest_bytes: bytes - first_bytes - middle_bytes * middle,
             rest_packets: packets - first_packets - middle_packets * middle,
         }
+    }
+
+    /// The share of a flow that lies wholly in one bucket.
+    #[inline]
+    pub(super) fn whole(last: i64, bytes: u64, packets: u64) -> Self {
+        Self { last, rest_bytes: bytes, rest_packets: packets, ..Self::default() }
     }
 
     /// Number of the first bucket.
@@ -132,6 +138,17 @@ impl Share {
         let (bytes, packets) = self.at(bucket);
         let rest = if bucket == self.last { *whole } else { Measures::default() };
         Measures { bytes, packets, ..rest }
+    }
+
+    /// Gives what a flow adds to each of its buckets; buckets that get nothing are left out.
+    #[inline]
+    pub(super) fn each(&self, whole: &Measures, mut add: impl FnMut(i64, &Measures)) {
+        for number in self.first()..=self.last {
+            let amount = self.amount(number, whole);
+            if amount != Measures::default() {
+                add(number, &amount);
+            }
+        }
     }
 }
 

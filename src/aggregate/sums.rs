@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::rollup::{KEYS_AHEAD, Keyed, key_of, numbers_of};
 use super::shares::Piece;
-use super::table::Table;
+use super::table::{Place, Table};
 use crate::flow::Measures;
 
 const BYTES_BITS: u32 = 40;
@@ -31,8 +31,11 @@ impl Cell {
     /// The cell of some measures, or [`Cell::TOO_LARGE`].
     #[inline]
     pub(super) fn of(m: &Measures) -> Self {
-        let counts_fit = m.flows.max(m.rtt_count) < 1 << (COUNT_BITS - 1) && m.rtt_ms_sum < 1 << (63 - 2 * COUNT_BITS);
-        if m.bytes < 1 << (BYTES_BITS - 1) && m.packets < 1 << (63 - BYTES_BITS) && counts_fit {
+        let beyond = m.bytes >> (BYTES_BITS - 1)
+            | m.packets >> (63 - BYTES_BITS)
+            | (m.flows | m.rtt_count) >> (COUNT_BITS - 1)
+            | m.rtt_ms_sum >> (63 - 2 * COUNT_BITS);
+        if beyond == 0 {
             let counts = m.rtt_ms_sum << (2 * COUNT_BITS) | m.rtt_count << COUNT_BITS | m.flows;
             Self { amount: m.packets << BYTES_BITS | m.bytes, counts }
         } else {
@@ -97,6 +100,11 @@ impl Amounts {
         change(&mut self.measures);
         self.cells.clear();
         self.cells.extend(self.measures.iter().map(Cell::of));
+    }
+
+    /// What the block's flows add, then parts of flows.
+    pub(super) fn measures(&self) -> &[Measures] {
+        &self.measures
     }
 
     #[inline]
@@ -181,28 +189,31 @@ impl Sums {
     }
 
     /// Adds pieces to their keys, and has the memory of those ahead fetched meanwhile.
-    pub(super) fn add_pieces(
+    pub(super) fn add_pieces<P: Copy + Into<Piece>>(
         &mut self,
-        pieces: &[Piece],
+        pieces: &[P],
         keys: &[Keyed],
         amounts: &Amounts,
         hash_of: impl Fn(u64) -> u64 + Copy,
     ) {
-        let (first, ahead) = pieces.split_at(pieces.len().min(KEYS_AHEAD));
-        first.iter().for_each(|piece| self.prefetch(keys[piece.key as usize].hash));
-        let add = |sums: &mut Self, piece: &Piece| {
-            let (Keyed { hash, key }, amount) = (keys[piece.key as usize], piece.amount as usize);
-            let cell = sums.cells.entry(hash, key, hash_of);
+        let keyed = |piece: P| keys[piece.into().key as usize];
+        let mut places = [Place::default(); KEYS_AHEAD];
+        for (place, piece) in places.iter_mut().zip(pieces) {
+            *place = self.cells.prefetch(keyed(*piece).hash);
+        }
+        for (index, piece) in pieces.iter().enumerate() {
+            let place = &mut places[index % KEYS_AHEAD];
+            let here = *place;
+            if let Some(ahead) = pieces.get(index + KEYS_AHEAD) {
+                *place = self.cells.prefetch(keyed(*ahead).hash);
+            }
+            let (Keyed { hash, key }, amount) = (keyed(*piece), (*piece).into().amount as usize);
+            let cell = self.cells.entry_at(here, hash, key, hash_of);
             cell.add(amounts.cells[amount]);
             if cell.is_full() {
-                widen(&mut sums.wide, key, cell, amounts.of(amount));
+                widen(&mut self.wide, key, cell, amounts.of(amount));
             }
-        };
-        for (piece, ahead) in pieces.iter().zip(ahead) {
-            self.prefetch(keys[ahead.key as usize].hash);
-            add(self, piece);
         }
-        pieces[ahead.len()..].iter().for_each(|piece| add(self, piece));
     }
 
     fn whole(&self, key: u64, cell: &Cell) -> Measures {

@@ -19,6 +19,13 @@ struct Entry<C> {
     cell: C,
 }
 
+/// Where a key is looked for first. Out of date when the table has grown; then the key is not found there and looked for anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    shard: u32,
+    at: u32,
+}
+
 #[derive(Clone, Debug)]
 struct Shard<C> {
     entries: Vec<Entry<C>>,
@@ -58,7 +65,11 @@ impl<C: Copy + Default> Shard<C> {
     /// without entries, of which the index is 0.
     #[inline]
     fn find(&self, hash: u64, key: u64) -> usize {
-        let mut at = self.place(hash);
+        self.find_from(self.place(hash), key)
+    }
+
+    #[inline]
+    fn find_from(&self, mut at: usize, key: u64) -> usize {
         loop {
             match self.entries.get(at) {
                 Some(held) if held.key == key || held.key == 0 => return at,
@@ -105,14 +116,27 @@ impl<C: Copy + Default> Table<C> {
         if self.shards.len() > 1 { (hash >> (u64::BITS - SHARD_BITS)) as usize } else { 0 }
     }
 
-    /// Has a key's entry fetched into the cache.
+    /// Has a key's entry fetched into the cache, and says where that is.
     #[inline]
-    pub(crate) fn prefetch(&self, hash: u64) {
-        if let Some(shard) = self.shards.get(self.shard_of(hash))
-            && let Some(entry) = shard.entries.get(shard.place(hash))
+    pub(crate) fn prefetch(&self, hash: u64) -> Place {
+        let number = self.shard_of(hash);
+        let Some(shard) = self.shards.get(number) else { return Place::default() };
+        let at = shard.place(hash);
+        shard.entries.get(at).inspect(|entry| prefetch(*entry));
+        Place { shard: number as u32, at: at as u32 }
+    }
+
+    /// As [`Table::entry`], for a key whose place was asked for before.
+    #[inline]
+    pub(crate) fn entry_at(&mut self, place: Place, hash: u64, key: u64, hash_of: impl Fn(u64) -> u64) -> &mut C {
+        let shard = place.shard as usize;
+        if let Some(held) = self.shards.get(shard)
+            && let at = held.find_from(place.at as usize, key)
+            && held.entries.get(at).is_some_and(|held| held.key == key)
         {
-            prefetch(entry);
+            return &mut self.shards[shard].entries[at].cell;
         }
+        self.entry(hash, key, hash_of)
     }
 
     /// The cell of a key that is there.
@@ -215,7 +239,7 @@ impl<C: Copy + Default> Table<C> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, VecDeque};
 
     fn hash_of(key: u64) -> u64 {
         key.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23).wrapping_mul(0xD6E8_FEB8_6659_FD93)
@@ -229,8 +253,16 @@ mod tests {
         ) {
             let mut table: Table<u64> = Table::default();
             let mut want: BTreeMap<u64, u64> = BTreeMap::new();
+            let mut places = VecDeque::new();
             for (n, key) in keys.iter().enumerate() {
                 prop_assert_eq!(table.get(hash_of(*key), *key).is_some(), want.contains_key(key));
+                // Every other one by a place from before the table may have grown.
+                let ahead = keys.get(n + 50).unwrap_or(key);
+                places.push_back((*ahead, table.prefetch(hash_of(*ahead))));
+                if places.len() > 50 && n % 2 == 0 && let Some((key, place)) = places.pop_front() {
+                    *table.entry_at(place, hash_of(key), key, hash_of) += n as u64;
+                    *want.entry(key).or_default() += n as u64;
+                }
                 *table.entry(hash_of(*key), *key, hash_of) += n as u64;
                 *want.entry(*key).or_default() += n as u64;
             }

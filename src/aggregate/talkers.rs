@@ -67,12 +67,12 @@ impl Talkers {
             refused += self.find_keys(block, owners, pass, names, buckets, hash);
             if block.is_free() {
                 self.book_lists(block, buckets, hash);
-                for piece in block.shares.scattered() {
-                    refused += self.book_one(block, *piece, buckets, hash);
+                for flow in block.shares.scattered() {
+                    refused += self.book_one(block, flow.row as usize, buckets, hash);
                 }
             } else {
-                for row in 0..block.rows.len() as u32 {
-                    refused += self.book_one(block, Piece { key: row, amount: row }, buckets, hash);
+                for row in 0..block.rows.len() {
+                    refused += self.book_one(block, row, buckets, hash);
                 }
             }
         }
@@ -81,25 +81,24 @@ impl Talkers {
 
     /// Books what is in lists.
     fn book_lists(&mut self, block: &Block<'_>, buckets: &mut Buckets, hash: &KeyHash) {
-        let hash_of = |key| hash.of(key);
+        let (amounts, hash_of) = (&block.gathered.amounts, |key| hash.of(key));
         for list in block.shares.lists() {
             self.customers.clear();
             self.strangers.clear();
-            for piece in &list.pieces {
-                match self.hosts[piece.key as usize] {
-                    Host::Customer => self.customers.push(*piece),
-                    Host::Stranger => self.strangers.push(*piece),
-                    Host::None => {}
-                }
-            }
+            let pieces = list.rows.iter().map(|row| Piece::from(*row)).chain(list.parts.iter().copied());
+            pieces.for_each(|piece| match self.hosts[piece.key as usize] {
+                Host::Customer => self.customers.push(piece),
+                Host::Stranger => self.strangers.push(piece),
+                Host::None => {}
+            });
             let Bucket { sums, others, .. } = buckets.marked(list.number);
-            sums.add_pieces(&self.customers, &self.keys, block.amounts, hash_of);
+            sums.add_pieces(&self.customers, &self.keys, amounts, hash_of);
             if !self.strangers.is_empty() {
                 let others = others.get_or_insert_default();
                 for (index, piece) in self.strangers.iter().enumerate() {
                     let ahead = self.strangers.get(index + KEYS_AHEAD);
                     ahead.inspect(|ahead| others.prefetch(self.keys[ahead.key as usize].hash));
-                    others.add(self.keys[piece.key as usize], block.amounts.of(piece.amount as usize), hash_of);
+                    others.add(self.keys[piece.key as usize], amounts.of(piece.amount as usize), hash_of);
                 }
             }
         }
@@ -107,11 +106,11 @@ impl Talkers {
 
     /// Books a flow bucket by bucket: without new customers when there is no room, without what was emitted before a crash.
     /// Gives how many shares found no room.
-    fn book_one(&self, block: &Block<'_>, piece: Piece, buckets: &mut Buckets, hash: &KeyHash) -> u64 {
+    fn book_one(&self, block: &Block<'_>, row: usize, buckets: &mut Buckets, hash: &KeyHash) -> u64 {
         let hash_of = |key| hash.of(key);
-        let (keyed, host) = (self.keys[piece.key as usize], self.hosts[piece.key as usize]);
+        let (keyed, host) = (self.keys[row], self.hosts[row]);
         let mut refused = 0;
-        block.shares.each(piece.amount as usize, block.amounts, |number, amount| {
+        block.each(row, |number, amount| {
             if host == Host::None || block.is_emitted(number) {
                 return;
             }
@@ -141,18 +140,32 @@ impl Talkers {
         let hosts = if pass == Pass::Dst { &block.batch.dst_ip } else { &block.batch.src_ip };
         let v4 = hosts.all_v4();
         let side = if pass == Pass::Dst { IS_DST } else { 0 };
-        let mut refused = 0;
+        let (start, direction) = (block.rows.start as usize, &block.batch.direction);
+        let is_customer = |row: usize| pass.host_is_customer(direction.value_or_default(row));
         self.keys.clear();
         self.hosts.clear();
+        if let Some(v4) = v4
+            && owners.iter().all(|owner| owner & REFUSED == 0)
+        {
+            // All have a key.
+            self.keys.extend(owners.iter().zip(&v4[start..]).map(|(owner, host)| {
+                let key = key_of(owner << OWNER_SHIFT | side, *host);
+                Keyed { hash: hash.of(key), key }
+            }));
+            let kind = |row| if is_customer(row) { Host::Customer } else { Host::Stranger };
+            self.hosts.extend((start..start + owners.len()).map(kind));
+            return 0;
+        }
+        let mut refused = 0;
         for (at, owner) in owners.iter().enumerate() {
-            let row = block.rows.start as usize + at;
+            let row = start + at;
             let first = (owner & !REFUSED) << OWNER_SHIFT | side;
-            let is_customer = pass.host_is_customer(block.batch.direction.value_or_default(row));
+            let is_customer = is_customer(row);
             let key = match v4.map_or_else(|| hosts.get(row), |v4| Some(Addr::v4(v4[row]))) {
                 Some(host) => match host.as_v4() {
                     Some(bits) => Ok(key_of(first, bits)),
                     None => {
-                        let (last, _) = block.shares.of(at);
+                        let last = block.gathered.share_of(at, block.shares.width()).last;
                         // While reading again after a crash, only buckets that are not in rows already are marked.
                         let bucket = block.emitted.is_none().then(|| &*buckets.marked(last));
                         key_of_wide(host, first, bucket, is_customer, names, hash)
@@ -242,7 +255,7 @@ fn key_of_wide(
 }
 
 fn book_without_key(buckets: &mut Buckets, block: &Block<'_>, at: usize, mut book: impl FnMut(&mut Others, &Measures)) {
-    block.shares.each(at, block.amounts, |number, amount| {
+    block.each(at, |number, amount| {
         if !block.is_emitted(number) {
             book(buckets.marked(number).others.get_or_insert_default(), amount.measures);
         }

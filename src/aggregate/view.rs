@@ -1,8 +1,11 @@
 //! One batch as the rollups see it: its dictionaries as numbers of the whole process, and packed values of a block of rows.
 
+use std::ops::Range;
+
 use super::intern::Interner;
 use super::layout::{Group, Part, Store};
 use crate::flow::batch::ColumnRef;
+use crate::flow::column::Column;
 use crate::flow::rollup::Role;
 use crate::flow::{Addr, Direction, Field, FlowBatch, Key, Text, Uuid};
 
@@ -115,6 +118,36 @@ pub(super) enum Rows<'a> {
     List(&'a [u32]),
 }
 
+/// Rows as loops go through them: a column's values of consecutive rows are a slice.
+trait Pick: Clone {
+    /// The rows themselves.
+    fn rows(&self) -> impl Iterator<Item = u32>;
+    /// Their values of a column that has one for each row of the batch.
+    fn of<'c, T>(&self, column: &'c [T]) -> impl Iterator<Item = &'c T>;
+}
+
+impl Pick for Range<u32> {
+    fn rows(&self) -> impl Iterator<Item = u32> {
+        self.clone()
+    }
+
+    #[inline]
+    fn of<'c, T>(&self, column: &'c [T]) -> impl Iterator<Item = &'c T> {
+        column[self.start as usize..self.end as usize].iter()
+    }
+}
+
+impl Pick for &[u32] {
+    fn rows(&self) -> impl Iterator<Item = u32> {
+        self.iter().copied()
+    }
+
+    #[inline]
+    fn of<'c, T>(&self, column: &'c [T]) -> impl Iterator<Item = &'c T> {
+        self.iter().map(|row| &column[*row as usize])
+    }
+}
+
 /// A batch as one pass sees it.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
@@ -123,61 +156,78 @@ pub(super) struct View<'a> {
     pub(super) pass: Pass,
 }
 
-/// Packs a group's values of some rows, column by column.
-pub(super) fn pack<const W: usize>(group: &Group, view: &View<'_>, rows: Rows<'_>, packed: &mut Vec<[u64; W]>) {
-    packed.clear();
+/// Packs a group's values of some rows, column by column, into a plane a word: loops over planes are vector code.
+pub(super) fn pack<const W: usize>(group: &Group, view: &View<'_>, rows: Rows<'_>, planes: &mut [Vec<u64>; W]) {
+    let mut clear = |rows: usize| {
+        planes.iter_mut().for_each(|plane| {
+            plane.clear();
+            plane.resize(rows, 0);
+        });
+    };
     match rows {
         Rows::Range(start, end) => {
-            packed.resize((end - start) as usize, [0; W]);
-            pack_rows(group, view, start..end, packed);
+            clear((end - start) as usize);
+            pack_rows(group, view, start..end, planes);
         }
         Rows::List(rows) => {
-            packed.resize(rows.len(), [0; W]);
-            pack_rows(group, view, rows.iter().copied(), packed);
+            clear(rows.len());
+            pack_rows(group, view, rows, planes);
         }
     }
 }
 
-fn pack_rows<const W: usize>(
-    group: &Group,
-    view: &View<'_>,
-    rows: impl Iterator<Item = u32> + Clone,
-    packed: &mut [[u64; W]],
-) {
+fn pack_rows<const W: usize>(group: &Group, view: &View<'_>, rows: impl Pick, planes: &mut [Vec<u64>; W]) {
     let (batch, maps, pass) = (view.batch, view.maps, view.pass);
     for part in &group.parts {
-        let rows = rows.clone();
+        let rows = &rows;
         match part.key {
             Key::Role => {
                 let role = if pass == Pass::Dst { Role::Dst } else { Role::Src };
-                pack_numbers(part, rows, packed, |_| Some(role as u64));
+                pack_held(part, rows.rows().map(|_| role as u64 + 1), planes);
             }
             Key::Host => {
                 let host = if pass == Pass::Dst { Field::DstIp } else { Field::SrcIp };
-                pack_column(part, view, host, rows, packed);
+                pack_column(part, view, host, rows, planes);
             }
-            Key::Country => pack_far(part, batch, Field::SrcCountry, Field::DstCountry, rows, packed),
-            Key::Asn => pack_far(part, batch, Field::SrcAs, Field::DstAs, rows, packed),
+            Key::Country => pack_far(part, batch, &batch.src_country, &batch.dst_country, rows, planes),
+            Key::Asn => pack_far(part, batch, &batch.src_as, &batch.dst_as, rows, planes),
             Key::Field(Field::Direction) if pass == Pass::InternalIn => {
-                pack_numbers(part, rows, packed, |_| Some(Direction::InternalIn as u64));
+                pack_held(part, rows.rows().map(|_| Direction::InternalIn as u64 + 1), planes);
             }
             Key::Field(field @ (Field::SubscriberId | Field::ResellerId | Field::Site)) if pass == Pass::InternalIn => {
-                pack_numbers(part, rows, packed, |row| maps.internal_id(batch, field, row).checked_sub(1));
+                pack_held(part, rows.rows().map(|row| maps.internal_id(batch, field, row)), planes);
             }
-            Key::Field(field) => pack_column(part, view, field, rows, packed),
+            Key::Field(field) => pack_column(part, view, field, rows, planes),
         }
     }
 }
 
+/// Packs held bits: 0 = null, else the value plus 1.
 #[inline]
-fn pack_numbers<const W: usize>(
+fn pack_held<const W: usize>(part: &Part, held: impl Iterator<Item = u64>, planes: &mut [Vec<u64>; W]) {
+    let shift = part.shift;
+    for (word, held) in planes[part.word].iter_mut().zip(held) {
+        *word |= held << shift;
+    }
+}
+
+fn pack_numbers<const W: usize, T: Copy + Default + Into<u64>>(
     part: &Part,
-    rows: impl Iterator<Item = u32>,
-    packed: &mut [[u64; W]],
-    value: impl Fn(u32) -> Option<u64>,
+    column: &Column<T>,
+    rows: &impl Pick,
+    planes: &mut [Vec<u64>; W],
 ) {
-    for (words, row) in packed.iter_mut().zip(rows) {
-        words[part.word] |= value(row).map_or(0, |v| v + 1) << part.shift;
+    if column.all_null() {
+        return;
+    }
+    let values = rows.of(column.values()).map(|value| (*value).into());
+    match column.validity() {
+        None => pack_held(part, values.map(|value: u64| value + 1), planes),
+        // A null row's value is 0.
+        Some(present) => {
+            let present = rows.of(present);
+            pack_held(part, values.zip(present).map(|(value, present)| value + u64::from(*present)), planes);
+        }
     }
 }
 
@@ -185,43 +235,34 @@ fn pack_column<const W: usize>(
     part: &Part,
     view: &View<'_>,
     field: Field,
-    rows: impl Iterator<Item = u32> + Clone,
-    packed: &mut [[u64; W]],
+    rows: &impl Pick,
+    planes: &mut [Vec<u64>; W],
 ) {
     let map = || &*view.maps.fields[field as usize];
     match view.batch.column(field) {
-        ColumnRef::U8(c) => pack_numbers(part, rows, packed, |row| c.get(row as usize).map(u64::from)),
-        ColumnRef::U16(c) => pack_numbers(part, rows, packed, |row| c.get(row as usize).map(u64::from)),
-        ColumnRef::U32(c) => pack_numbers(part, rows, packed, |row| c.get(row as usize).map(u64::from)),
-        ColumnRef::Text(c) => pack_ids(part, rows, packed, c.codes(), map()),
-        ColumnRef::Uuid(c) => pack_ids(part, rows, packed, c.codes(), map()),
+        ColumnRef::U8(c) => pack_numbers(part, c, rows, planes),
+        ColumnRef::U16(c) => pack_numbers(part, c, rows, planes),
+        ColumnRef::U32(c) => pack_numbers(part, c, rows, planes),
+        ColumnRef::Text(c) => pack_ids(part, c.codes(), map(), rows, planes),
+        ColumnRef::Uuid(c) => pack_ids(part, c.codes(), map(), rows, planes),
         ColumnRef::U64(c) => {
-            pack_numbers(part, rows.clone(), packed, |row| c.get(row as usize).map(|_| 0));
-            for (words, row) in packed.iter_mut().zip(rows) {
-                words[part.own_word] = c.value_or_default(row as usize);
+            pack_held(part, rows.rows().map(|row| u64::from(c.get(row as usize).is_some())), planes);
+            for (word, row) in planes[part.own_word].iter_mut().zip(rows.rows()) {
+                *word = c.value_or_default(row as usize);
             }
         }
-        ColumnRef::Ip(c) => pack_addresses(part, rows, packed, |row| c.get(row as usize).map(|a| a.0)),
-        ColumnRef::AddrDict(c) => pack_addresses(part, rows, packed, |row| c.get(row as usize).map(|a| a.0)),
+        ColumnRef::Ip(c) => pack_addresses(part, rows.rows(), planes, |row| c.get(row as usize).map(|a| a.0)),
+        ColumnRef::AddrDict(c) => pack_addresses(part, rows.rows(), planes, |row| c.get(row as usize).map(|a| a.0)),
         // A layout has no times.
         ColumnRef::I64(_) => {}
     }
 }
 
-fn pack_ids<const W: usize>(
-    part: &Part,
-    rows: impl Iterator<Item = u32>,
-    packed: &mut [[u64; W]],
-    codes: &[u32],
-    map: &[u32],
-) {
+fn pack_ids<const W: usize>(part: &Part, codes: &[u32], map: &[u32], rows: &impl Pick, planes: &mut [Vec<u64>; W]) {
     debug_assert!(matches!(part.store, Store::Text | Store::Uuid));
-    if map.len() <= 1 {
-        return;
-    }
-    for (words, row) in packed.iter_mut().zip(rows) {
+    if map.len() > 1 {
         // Interned numbers count from 1, 0 = null: they are the held bits themselves.
-        words[part.word] |= u64::from(map[codes[row as usize] as usize]) << part.shift;
+        pack_held(part, rows.of(codes).map(|code| u64::from(map[*code as usize])), planes);
     }
 }
 
@@ -229,40 +270,43 @@ fn pack_ids<const W: usize>(
 fn pack_addresses<const W: usize>(
     part: &Part,
     rows: impl Iterator<Item = u32>,
-    packed: &mut [[u64; W]],
+    planes: &mut [Vec<u64>; W],
     address: impl Fn(u32) -> Option<u128>,
 ) {
-    for (words, row) in packed.iter_mut().zip(rows) {
+    for (at, row) in rows.enumerate() {
         if let Some(bits) = address(row) {
-            words[part.word] |= 1 << part.shift;
-            words[part.own_word] = (bits >> 64) as u64;
-            words[part.own_word + 1] = bits as u64;
+            planes[part.word][at] |= 1 << part.shift;
+            planes[part.own_word][at] = (bits >> 64) as u64;
+            planes[part.own_word + 1][at] = bits as u64;
         }
     }
 }
 
+/// A number's held bits.
+#[inline]
+fn held<T: Copy + Default + Into<u64>>(column: &Column<T>, row: usize) -> u64 {
+    let Some(value) = column.values().get(row) else { return 0 };
+    // A null row's value is 0.
+    (*value).into() + column.validity().map_or(1, |present| u64::from(present[row]))
+}
+
 /// Packs a value of the side that is not the customer's: the destination of `out` and `internal`, else the source.
-fn pack_far<const W: usize>(
+fn pack_far<const W: usize, T: Copy + Default + Into<u64>>(
     part: &Part,
     batch: &FlowBatch,
-    src: Field,
-    dst: Field,
-    rows: impl Iterator<Item = u32>,
-    packed: &mut [[u64; W]],
+    src: &Column<T>,
+    dst: &Column<T>,
+    rows: &impl Pick,
+    planes: &mut [Vec<u64>; W],
 ) {
-    let far_is_dst = |row: u32| {
-        let direction = batch.direction.value_or_default(row as usize);
-        direction == Direction::Out as u8 || direction == Direction::Internal as u8
+    let directions = batch.direction.values();
+    let far = |row: u32| {
+        let row = row as usize;
+        let direction = directions.get(row).copied().unwrap_or_default();
+        let is_dst = direction == Direction::Out as u8 || direction == Direction::Internal as u8;
+        // Both are read: which of them it is, nobody can foresee.
+        let (src, dst) = (held(src, row), held(dst, row));
+        if is_dst { dst } else { src }
     };
-    match (batch.column(src), batch.column(dst)) {
-        (ColumnRef::U16(src), ColumnRef::U16(dst)) => pack_numbers(part, rows, packed, |row| {
-            let side = if far_is_dst(row) { dst } else { src };
-            side.get(row as usize).map(u64::from)
-        }),
-        (ColumnRef::U32(src), ColumnRef::U32(dst)) => pack_numbers(part, rows, packed, |row| {
-            let side = if far_is_dst(row) { dst } else { src };
-            side.get(row as usize).map(u64::from)
-        }),
-        _ => {}
-    }
+    pack_held(part, rows.rows().map(far), planes);
 }

@@ -203,10 +203,12 @@ impl Aggregator {
         }
         let rows = rows.start as u32..rows.end as u32;
         self.groups.fill(batch, &self.maps, rows.clone(), admit);
-        let Self { gathered: Gathered { shares, amounts, .. }, groups, names, families, .. } = self;
+        let Self { gathered, groups, names, families, .. } = self;
+        let gathered: &Gathered = gathered;
         for (index, entry) in self.rollups.iter_mut().enumerate() {
             let (rows, emitted) = (rows.clone(), entry.emitted.as_ref());
-            let block = Block { batch, rows, amounts, shares: &shares[entry.width], position, now_ms, admit, emitted };
+            let shares = &gathered.shares[entry.width];
+            let block = Block { batch, rows, gathered, shares, position, now_ms, admit, emitted };
             entry.rollup.mark(&block);
             match families.iter_mut().find(|family| is_free && family.has(index)) {
                 Some(family) if family.is_first(index) => family.add(&block, groups, names),
