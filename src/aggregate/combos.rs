@@ -80,13 +80,17 @@ impl<const W: usize> Combos<W> {
         (hash >> 32) as usize & (self.index.len() - 1)
     }
 
+    /// Where a combination stands or belongs, and its number; 0 when it has none.
     #[inline]
-    fn find(&self, hash: u64, words: &[u64; W]) -> usize {
+    fn find(&self, hash: u64, words: &[u64; W]) -> (usize, u32) {
         let mut at = self.place(hash);
-        while self.index[at].1 != 0 && self.index[at].0 != *words {
+        loop {
+            let (held, number) = &self.index[at];
+            if *number == 0 || held == words {
+                return (at, *number);
+            }
             at = (at + 1) & (self.index.len() - 1);
         }
-        at
     }
 
     #[cold]
@@ -94,21 +98,21 @@ impl<const W: usize> Combos<W> {
         if (self.values.len() + 1) * 2 > self.index.len() {
             self.index = vec![([0; W], 0); self.index.len() * 2];
             for (number, words) in self.values.iter().enumerate() {
-                let at = self.find(self.hash(words), words);
+                let (at, _) = self.find(self.hash(words), words);
                 self.index[at] = (*words, number as u32 + 1);
             }
         }
         self.values.push(*words);
         self.others.push(0);
         let number = self.values.len() as u32;
-        let at = self.find(hash, words);
+        let (at, _) = self.find(hash, words);
         self.index[at] = (*words, number);
         number
     }
 
     fn number_of_words(&mut self, words: &[u64; W]) -> u32 {
         let hash = self.hash(words);
-        match self.index[self.find(hash, words)].1 {
+        match self.find(hash, words).1 {
             0 => self.insert(hash, words),
             number => number,
         }
@@ -144,7 +148,7 @@ impl<const W: usize> Numbers for Combos<W> {
         numbers.extend(hashes.iter().enumerate().map(|(row, hash)| {
             hashes.get(row + WORDS_AHEAD).inspect(|ahead| fetch(self, ahead));
             let words = words(row);
-            match self.index[self.find(*hash, &words)].1 {
+            match self.find(*hash, &words).1 {
                 0 => self.new_number(*hash, &words, admit),
                 number => number,
             }

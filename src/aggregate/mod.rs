@@ -33,6 +33,7 @@ mod others;
 mod out;
 mod rollup;
 mod runner;
+mod scattered;
 mod schedule;
 mod share;
 mod shares;

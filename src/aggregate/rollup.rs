@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 
-use super::buckets::{Bucket, Buckets, Step};
+use super::buckets::Buckets;
 use super::combos::REFUSED;
 use super::gathered::Gathered;
 use super::groups::Groups;
 use super::layout::{Layout, Second};
 use super::out::Out;
+use super::scattered::{Scattered, book_scattered};
 use super::share::Width;
-use super::shares::{Scattered, Shares};
+use super::shares::Shares;
 use super::sums::Amount;
 use super::talkers::Talkers;
 use super::view::{Names, Pass};
@@ -22,8 +23,6 @@ use crate::flow::{FlowBatch, Measures, RollupDef};
 const UNIT_MAX_MS: i64 = HOUR_MS;
 /// How many keys ahead their sums are fetched into the cache; a power of two.
 pub(super) const KEYS_AHEAD: usize = 32;
-/// How many flows ahead of those that are booked one by one: a flow has several sums.
-const FLOWS_AHEAD: usize = 12;
 /// Windows of buckets up to this wide are marked whole; wider ones (a few odd times among many flows) flow by flow.
 const WINDOW_MAX: i64 = 128;
 
@@ -301,52 +300,6 @@ impl Rollup {
             Kind::Plain { passes, .. } => Some(passes),
             Kind::Talkers(_) => None,
         }
-    }
-}
-
-/// Books flows one by one, and has the memory of those ahead fetched meanwhile.
-fn book_scattered(
-    buckets: &mut Buckets,
-    block: &Block<'_>,
-    flows: &[Scattered],
-    keys: &[Keyed],
-    hash_of: impl Fn(u64) -> u64 + Copy,
-) {
-    let fetch = |buckets: &mut Buckets, flow: &Scattered| buckets.prefetch(&flow.share, keys[flow.key as usize].hash);
-    flows.iter().take(FLOWS_AHEAD).for_each(|ahead| fetch(buckets, ahead));
-    for (index, flow) in flows.iter().enumerate() {
-        flows.get(index + FLOWS_AHEAD).inspect(|ahead| fetch(buckets, ahead));
-        book_one(buckets, flow, block.gathered.amounts.of(flow.row as usize), keys[flow.key as usize], hash_of);
-    }
-}
-
-#[inline]
-fn book_one(
-    buckets: &mut Buckets,
-    Scattered { share, .. }: &Scattered,
-    whole: Amount<'_>,
-    Keyed { hash, key }: Keyed,
-    hash_of: impl Fn(u64) -> u64 + Copy,
-) {
-    if share.before == 0 {
-        return buckets.marked(share.last).sums.add(hash, key, whole, hash_of);
-    }
-    let (first, last) = (share.first(), share.last);
-    let mut add = |number: i64, more: &Measures| {
-        // Small flows of long spans have nothing in most buckets.
-        if *more != Measures::default() {
-            let bucket: &mut Bucket = buckets.marked(number);
-            bucket.sums.add(hash, key, Amount::of(more), hash_of);
-        }
-    };
-    add(last, &share.amount(last, whole.measures));
-    add(first, &share.amount(first, whole.measures));
-    let middle = Measures { bytes: share.middle_bytes, packets: share.middle_packets, ..Measures::default() };
-    if !share.has_steps() {
-        (first + 1..last).for_each(|number| add(number, &middle));
-    } else if middle != Measures::default() {
-        let step = Step { bytes: middle.bytes, packets: middle.packets };
-        buckets.step((first + 1, last), (hash, key), step, hash_of);
     }
 }
 

@@ -3,6 +3,7 @@
 //! What is added stands by bucket: a rollup goes through the table of one bucket after another. Flows of long spans, and of
 //! buckets beyond the first few, are booked one by one.
 
+use super::scattered::Scattered;
 use super::share::{Share, Spread, Spreader, Width};
 use crate::flow::Measures;
 
@@ -34,15 +35,6 @@ pub(super) struct List {
     pub(super) rows: Vec<u32>,
     /// Parts of flows.
     pub(super) parts: Vec<Piece>,
-}
-
-/// A flow that is booked by itself.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Scattered {
-    /// Index of its key: its row in the block, but for passes over a few flows.
-    pub(super) key: u32,
-    pub(super) row: u32,
-    pub(super) share: Share,
 }
 
 /// The flows of a block as shares are computed from them.
