@@ -101,6 +101,20 @@ impl<T: DictValue> Dict<T> {
         self.add_value(value)
     }
 
+    /// As [`Dict::add_numbered`] for many values, each with its number.
+    pub fn extend_numbered<'a>(&mut self, values: impl ExactSizeIterator<Item = (&'a T, u32)>)
+    where
+        T: 'a,
+    {
+        self.numbers.resize(self.values.len(), 0);
+        self.numbers.reserve(values.len());
+        self.values.reserve(values.len());
+        for (value, number) in values {
+            self.values.push(value.clone());
+            self.numbers.push(number);
+        }
+    }
+
     /// The distinct values, each with a number that stands for it in every column of this type for the life of the process;
     /// 0 = it has none, as in what was read from disk. Whoever keeps something by value finds it by number without hashing.
     pub fn numbered_values(&self) -> impl Iterator<Item = (&T, u32)> {
@@ -120,6 +134,16 @@ impl<T: DictValue> Dict<T> {
     pub fn push_code(&mut self, code: u32) {
         debug_assert!(code as usize <= self.values.len());
         self.codes.push(code);
+    }
+
+    /// Makes room for so many more rows.
+    pub fn reserve(&mut self, rows: usize) {
+        self.codes.reserve(rows);
+    }
+
+    /// Appends rows by code. Values of codes that are new may be added afterwards, before anything is read.
+    pub fn extend_codes(&mut self, codes: impl ExactSizeIterator<Item = u32>) {
+        self.codes.extend(codes);
     }
 
     /// Appends `rows` rows by code.
@@ -175,5 +199,17 @@ mod tests {
         let rows: Vec<_> = (0..4).map(|row| column.get(row).map(|t| t.to_string())).collect();
         assert_eq!(rows, [Some("a".into()), None, Some("b".into()), Some("a".into())]);
         assert_eq!(Dict::<Text>::from_parts(vec![], vec![0, 1]).unwrap_err(), 1);
+    }
+
+    #[test]
+    fn many_values_and_rows_are_added_as_one_by_one() {
+        let texts: [Text; 2] = ["a".into(), "b".into()];
+        let mut column: Dict<Text> = Dict::default();
+        column.push(Some(&"c".into()));
+        column.extend_codes([2, 0, 3, 1].into_iter());
+        column.extend_numbered(texts.iter().zip([7, 9]));
+        let rows: Vec<_> = (0..5).map(|row| column.get(row).map(|t| t.to_string())).collect();
+        assert_eq!(rows, [Some("c".into()), Some("a".into()), None, Some("b".into()), Some("c".into())]);
+        assert_eq!(column.numbered_values().map(|(_, number)| number).collect::<Vec<_>>(), [0, 7, 9]);
     }
 }

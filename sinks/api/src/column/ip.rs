@@ -131,6 +131,14 @@ impl IpColumn {
         }
     }
 
+    /// Makes room for so many more rows.
+    pub fn reserve(&mut self, rows: usize) {
+        match &mut self.rows {
+            Rows::V4(column) => column.reserve(rows),
+            Rows::Wide(column) => column.reserve(rows),
+        }
+    }
+
     /// Appends `n` IPv4 rows from numbers in host byte order.
     pub fn extend_v4(&mut self, addrs: impl ExactSizeIterator<Item = u32>) {
         match &mut self.rows {

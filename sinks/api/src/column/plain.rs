@@ -124,26 +124,32 @@ impl<T: Copy + Default> Column<T> {
         self.values.extend(values);
     }
 
-    /// Appends rows of which any may be null, at a few ns a row.
+    /// Appends rows of which any may be null, at less than a ns a row.
     pub fn extend_options(&mut self, rows: impl ExactSizeIterator<Item = Option<T>>) {
         let len = self.validity.len;
-        if self.values.is_empty() {
-            self.values.resize(len, T::default());
-        }
+        let end = len + rows.len();
         let present = &mut self.validity.present;
         if present.is_empty() {
             present.resize(len, u8::from(self.validity.nulls == 0));
         }
-        let mut found = 0;
-        present.reserve(rows.len());
-        self.values.extend(rows.map(|row| {
-            found += usize::from(row.is_some());
-            present.push(u8::from(row.is_some()));
-            row.unwrap_or_default()
-        }));
-        self.validity.len = self.values.len();
-        self.validity.nulls += self.validity.len - len - found;
+        // Room first, so that the loop is one of stores, which the compiler makes vector code of.
+        self.values.resize(end, T::default());
+        present.resize(end, 0);
+        let (values, present) = (&mut self.values[len..], &mut present[len..]);
+        for ((value, present), row) in values.iter_mut().zip(&mut *present).zip(rows) {
+            *present = u8::from(row.is_some());
+            *value = row.unwrap_or_default();
+        }
+        // So few at a time that their number fits a byte.
+        let found: usize = present.chunks(255).map(|some| usize::from(some.iter().sum::<u8>())).sum();
+        self.validity.len = end;
+        self.validity.nulls += end - len - found;
         self.normalise();
+    }
+
+    /// Makes room for so many more rows, for builders that know how many will come.
+    pub fn reserve(&mut self, rows: usize) {
+        self.values.reserve(rows);
     }
 
     /// Appends `rows` present rows and gives their slots (set to `T::default()`), to be filled by the caller.
