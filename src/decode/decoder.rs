@@ -8,6 +8,7 @@ use super::layout::Layout;
 use super::quarantine::{Absurdity, Quarantine, SetAside, absurdity, any_absurd};
 use super::rules::{Rate, Rule, Rules, sampling_rate};
 use super::times::Clock;
+use super::words::Words;
 use crate::flow::{FlowBatch, SourceRun};
 use crate::receive::{Frame, Slab, SlabStream};
 
@@ -20,6 +21,7 @@ const BLOCK_FRAMES: usize = 16;
 pub struct Decoder {
     rules: Arc<ArcSwap<Rules>>,
     quarantine: Arc<Quarantine>,
+    words: Words,
     tallies: Vec<Tally>,
     /// One entry a row of the batch, only once some row is left out.
     keep: Vec<bool>,
@@ -49,7 +51,7 @@ pub struct Tally {
 impl Decoder {
     /// A decoder with these rules, which may be replaced while it runs.
     pub fn new(rules: Arc<ArcSwap<Rules>>, quarantine: Arc<Quarantine>) -> Self {
-        Self { rules, quarantine, tallies: Vec::new(), keep: Vec::new(), rows: 0 }
+        Self { rules, quarantine, words: Words::default(), tallies: Vec::new(), keep: Vec::new(), rows: 0 }
     }
 
     /// Fills the batch, whose memory is reused, with the flows of the slab. Oddities are counted in the exporters' accounts;
@@ -69,9 +71,10 @@ impl Decoder {
                 if version != version_before {
                     // Columns that the version before does not carry must not fall behind.
                     batch.fill_missing();
+                    reserve(layout, (slab.flows() as usize).saturating_sub(self.rows), batch);
                     version_before = version;
                 }
-                layout.run(slab.bytes(), block, batch);
+                layout.run(slab.bytes(), block, &mut self.words, batch);
                 for frame in block {
                     self.finish_frame(layout, frame, slab, &rules, batch);
                 }
@@ -195,6 +198,15 @@ impl Decoder {
             }
         }
     }
+}
+
+/// Makes room in all columns that records of a layout fill, so that they do not grow step by step.
+fn reserve(layout: &Layout<'_>, rows: usize, batch: &mut FlowBatch) {
+    layout.reserve(rows, batch);
+    batch.received_at.reserve(rows);
+    batch.exporter_ip.reserve(rows);
+    batch.netflow_version.reserve(rows);
+    batch.sampling_rate.reserve(rows);
 }
 
 /// The columns of one datagram's rows that the passes change.

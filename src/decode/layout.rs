@@ -1,11 +1,12 @@
 //! Fixed-length records as a table of moves from bytes to columns.
 //!
-//! A layout is executed column by column over a block of datagrams that fits the first-level cache: each move is a tight
-//! loop over a strided block. Times are moved as the exporter's uptime and made absolute afterwards (see `times`).
+//! A layout is executed over a block of datagrams that fits the first-level cache: the records become columns of words (see
+//! `words`), then each move is a tight loop over one of these. Times are moved as the exporter's uptime and made absolute
+//! afterwards (see `times`).
 
+use super::words::{WORD_BYTES, Words};
 use crate::flow::batch::ColumnMut;
-use crate::flow::column::Column;
-use crate::flow::{Addr, Field, FlowBatch};
+use crate::flow::{Field, FlowBatch};
 use crate::receive::Frame;
 use crate::wire::{self, record_at as at};
 
@@ -14,7 +15,7 @@ use crate::wire::{self, record_at as at};
 pub struct Move {
     /// Bytes from the start of the record.
     pub offset: usize,
-    /// 1 to 8 bytes. 4 for addresses.
+    /// 1 to 4 bytes, within one of the record's words of 4 bytes. 4 for addresses.
     pub width: usize,
     /// The column.
     pub field: Field,
@@ -25,7 +26,7 @@ pub struct Move {
 pub struct Layout<'a> {
     /// Bytes before the first record of a datagram.
     pub header_bytes: usize,
-    /// Bytes of a record.
+    /// Bytes of a record, whole words.
     pub record_bytes: usize,
     /// Where its fields go; each field at most once, all within `record_bytes`.
     pub moves: &'a [Move],
@@ -95,77 +96,67 @@ impl Layout<'_> {
         bytes.get(start..start + usize::from(frame.records) * self.record_bytes).unwrap_or(&[])
     }
 
-    /// Appends every record of the frames to the columns that the moves name.
-    pub fn run(&self, bytes: &[u8], frames: &[Frame], batch: &mut FlowBatch) {
-        let block = Block { layout: self, bytes, frames };
-        let rows = frames.iter().map(|frame| self.records(bytes, frame).len() / self.record_bytes).sum();
+    /// Makes room in the columns that the moves name.
+    pub fn reserve(&self, rows: usize, batch: &mut FlowBatch) {
         for m in self.moves {
             match batch.column_mut(m.field) {
-                ColumnMut::I64(column) => block.fill(m, column.extend_slots(rows)),
-                ColumnMut::U64(column) => block.fill(m, column.extend_slots(rows)),
-                ColumnMut::U32(column) => block.fill(m, column.extend_slots(rows)),
-                ColumnMut::U16(column) => block.fill(m, column.extend_slots(rows)),
-                ColumnMut::U8(column) => block.fill(m, column.extend_slots(rows)),
-                ColumnMut::Ip(column) => match column.as_v4_mut() {
-                    Some(narrow) => block.fill(m, narrow.extend_slots(rows)),
-                    None => {
-                        let mut addresses: Column<u32> = Column::default();
-                        block.fill(m, addresses.extend_slots(rows));
-                        addresses.values().iter().for_each(|bits| column.push(Some(Addr::v4(*bits))));
-                    }
-                },
-                // No export carries a dictionary; these stay null.
+                ColumnMut::I64(column) => column.reserve(rows),
+                ColumnMut::U64(column) => column.reserve(rows),
+                ColumnMut::U32(column) => column.reserve(rows),
+                ColumnMut::U16(column) => column.reserve(rows),
+                ColumnMut::U8(column) => column.reserve(rows),
+                ColumnMut::Ip(column) => column.reserve(rows),
                 ColumnMut::AddrDict(_) | ColumnMut::Text(_) | ColumnMut::Uuid(_) => {}
             }
         }
     }
-}
 
-struct Block<'a> {
-    layout: &'a Layout<'a>,
-    bytes: &'a [u8],
-    frames: &'a [Frame],
-}
-
-impl Block<'_> {
-    fn fill<T: FromBits>(&self, m: &Move, slots: &mut [T]) {
-        match m.width {
-            1 => self.fill_width::<T, 1>(m.offset, slots),
-            2 => self.fill_width::<T, 2>(m.offset, slots),
-            3 => self.fill_width::<T, 3>(m.offset, slots),
-            4 => self.fill_width::<T, 4>(m.offset, slots),
-            6 => self.fill_width::<T, 6>(m.offset, slots),
-            8 => self.fill_width::<T, 8>(m.offset, slots),
-            // No field of any export has another width that a column takes.
-            _ => {}
-        }
-    }
-
-    fn fill_width<T: FromBits, const W: usize>(&self, offset: usize, mut slots: &mut [T]) {
-        for frame in self.frames {
-            let records = self.layout.records(self.bytes, frame).chunks_exact(self.layout.record_bytes);
-            let (these, rest) = std::mem::take(&mut slots).split_at_mut(records.len());
-            for (slot, record) in these.iter_mut().zip(records) {
-                if let Some(field) = record[offset..].first_chunk::<W>() {
-                    *slot = T::from_bits(field.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte)));
+    /// Appends every record of the frames to the columns that the moves name.
+    pub(super) fn run(&self, bytes: &[u8], frames: &[Frame], words: &mut Words, batch: &mut FlowBatch) {
+        for frame in frames {
+            let mut records = self.records(bytes, frame);
+            while !records.is_empty() {
+                records = words.load(records, self.record_bytes);
+                if words.is_full() {
+                    self.unload(words, batch);
                 }
             }
-            slots = rest;
         }
+        self.unload(words, batch);
+    }
+
+    fn unload(&self, words: &mut Words, batch: &mut FlowBatch) {
+        for m in self.moves {
+            let (word, low) = (words.column(m.offset / WORD_BYTES), WORD_BYTES - m.offset % WORD_BYTES - m.width);
+            let mask = u32::MAX >> (u32::BITS - 8 * m.width as u32);
+            let values = word.iter().map(|word| word >> (8 * low) & mask);
+            match batch.column_mut(m.field) {
+                ColumnMut::I64(column) => column.extend(values.map(i64::from)),
+                ColumnMut::U64(column) => column.extend(values.map(u64::from)),
+                ColumnMut::U32(column) => column.extend(values),
+                ColumnMut::U16(column) => column.extend(values.map(|value| value as u16)),
+                ColumnMut::U8(column) => column.extend(values.map(|value| value as u8)),
+                ColumnMut::Ip(column) => column.extend_v4(values),
+                // No export carries a dictionary; these stay null.
+                ColumnMut::AddrDict(_) | ColumnMut::Text(_) | ColumnMut::Uuid(_) => {}
+            }
+        }
+        words.clear();
     }
 }
 
-/// A column's value from the number on the wire, cut to its width.
-trait FromBits {
-    fn from_bits(bits: u64) -> Self;
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-macro_rules! from_bits {
-    ($($ty:ty),*) => { $(impl FromBits for $ty {
-        #[inline]
-        fn from_bits(bits: u64) -> Self {
-            bits as $ty
+    #[test]
+    fn every_field_lies_within_a_word_of_its_record() {
+        for layout in [V1, V5, V7] {
+            assert!(Words::can_load(layout.record_bytes));
+            for m in layout.moves {
+                let words = m.offset / WORD_BYTES..=(m.offset + m.width - 1) / WORD_BYTES;
+                assert!(words.start() == words.end() && m.offset + m.width <= layout.record_bytes, "{m:?}");
+            }
         }
-    })* };
+    }
 }
-from_bits!(u8, u16, u32, u64, i64);
