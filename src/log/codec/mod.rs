@@ -7,6 +7,7 @@
 mod bytes;
 mod dict;
 mod flows;
+mod pack;
 mod plain;
 mod size;
 mod streams;

@@ -8,6 +8,7 @@
 //! ```
 
 use super::bytes::{DecodeError, Reader};
+use super::pack;
 use crate::flow::column::Column;
 
 /// Rows up to which a column of one single value takes no bytes a row. Above, each row takes a byte, so that what decoding
@@ -57,22 +58,25 @@ plain! { u8, u8; u16, u16; u32, u32; u64, u64; i64, u64; u128, u128; }
 
 /// Appends values.
 pub fn put_values<T: Plain>(values: &[T], out: &mut Vec<u8>) {
-    let mut min = values.first().copied().unwrap_or_default();
-    let mut max = min;
-    for &value in values {
-        min = min.min(value);
-        max = max.max(value);
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { put_by_avx2(values, out) };
     }
+    put(values, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn put_by_avx2<T: Plain>(values: &[T], out: &mut Vec<u8>) {
+    put(values, out);
+}
+
+#[inline(always)]
+fn put<T: Plain>(values: &[T], out: &mut Vec<u8>) {
+    let (min, max) = pack::extent(values);
     let width = begin(min, max, values.len(), out);
-    match width {
-        0 => {}
-        1 => pack::<T, 1>(values, min, out),
-        2 => pack::<T, 2>(values, min, out),
-        3 => pack::<T, 3>(values, min, out),
-        4 => pack::<T, 4>(values, min, out),
-        8 => pack::<T, 8>(values, min, out),
-        _ => pack::<T, 16>(values, min, out),
-    }
+    pack::pack(values, min, width, out);
 }
 
 /// Values found in a payload, not unpacked yet. Their bytes are known to be there.
@@ -129,9 +133,8 @@ pub fn put_column<T: Plain>(column: &Column<T>, out: &mut Vec<u8>) {
         return put_values(column.values(), out);
     };
     out.push(SOME_PRESENT);
-    out.extend(present.chunks(8).map(|rows| rows.iter().enumerate().fold(0, |bits, (i, row)| bits | row << i)));
-    let values: Vec<T> =
-        column.values().iter().zip(present).filter(|(_, present)| **present != 0).map(|(value, _)| *value).collect();
+    pack::put_bitmap(present, out);
+    let values = pack::present_values(column.values(), present, column.len() - column.null_count());
     put_values(&values, out);
 }
 
@@ -170,17 +173,6 @@ fn begin<T: Plain>(min: T, max: T, rows: usize, out: &mut Vec<u8>) -> usize {
     out.push(width as u8);
     min.put(out);
     width
-}
-
-fn pack<T: Plain, const N: usize>(values: &[T], min: T, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.resize(start + values.len() * N, 0);
-    for (slot, value) in out[start..].as_chunks_mut::<N>().0.iter_mut().zip(values) {
-        let bytes = value.above(min).to_le_bytes();
-        for (to, byte) in slot.iter_mut().zip(bytes) {
-            *to = byte;
-        }
-    }
 }
 
 fn unpack<T: Plain, const N: usize>(bytes: &[u8], min: T, slots: &mut [T]) {
