@@ -155,9 +155,13 @@ fn lookups(c: &mut Criterion, enrichment: &Enrichment, name: &str, batches: &[Fl
     group.bench_function(format!("look-up/{name}/table"), |b| {
         b.iter(|| {
             next = (next + 1) % batches.len();
-            let (src, dst) = &batches[next];
-            src.iter().zip(dst).fold(0, |sum: u32, (src, dst)| {
-                let (src, dst) = (table.record(table.find_v4(*src)), table.record(table.find_v4(*dst)));
+            let found = [&batches[next].0, &batches[next].1].map(|addrs| {
+                let mut numbers = Vec::with_capacity(addrs.len());
+                table.find_all_v4(addrs, &mut numbers);
+                numbers
+            });
+            found[0].iter().zip(&found[1]).fold(0, |sum: u32, (src, dst)| {
+                let (src, dst) = (table.record(*src), table.record(*dst));
                 sum.wrapping_add(u32::from(src.country) + src.asn + src.party + u32::from(dst.country) + dst.asn)
             })
         });

@@ -126,10 +126,9 @@ pub struct Table {
 }
 
 impl Table {
-    /// The number of the record of an IPv4 address.
-    #[inline]
-    pub fn find_v4(&self, addr: u32) -> u32 {
-        self.v4.get(addr)
+    /// Appends the number of the record of each of many IPv4 addresses: a fraction of the time of one by one.
+    pub fn find_all_v4(&self, addrs: &[u32], numbers: &mut Vec<u32>) {
+        self.v4.find_all(addrs, numbers);
     }
 
     /// The number of the record of any address.

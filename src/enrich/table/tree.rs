@@ -1,7 +1,10 @@
 //! A static multibit tree over sorted address ranges: 16 bits at the root, then 8 bits a node.
 //!
-//! A node is a bitmap of 256 slots whose set bits begin a run of equal slots, and one entry a run. So memory follows the
-//! number of runs, not of slots, and a node costs one cache line plus its entry. An IPv4 address takes at most 2 nodes.
+//! A node is a bitmap of its slots whose set bits begin a run of equal slots, and one entry a run. So memory follows the
+//! number of runs, not of slots: the root costs 16 KiB plus its entries, another node one cache line plus its entry. An IPv4
+//! address takes at most 2 nodes below the root.
+
+mod find;
 
 /// Bit 31 of an entry: the other bits are a node, else a value.
 const NODE: u32 = 1 << 31;
@@ -12,6 +15,11 @@ pub(super) const VALUES_MAX: u32 = NODE;
 const ROOT_BITS: u32 = 16;
 const NODE_BITS: u32 = 8;
 const NODE_SLOTS: u32 = 1 << NODE_BITS;
+/// Slots of a [`Word`].
+const WORD_SLOTS: u32 = u64::BITS;
+/// The root is the first node.
+const ROOT_WORDS: u32 = (1 << ROOT_BITS) / WORD_SLOTS;
+const NODE_WORDS: u32 = NODE_SLOTS / WORD_SLOTS;
 
 /// Where a run of addresses with one value begins; it ends before the next range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +28,8 @@ pub(super) struct Range {
     pub value: u32,
 }
 
-/// 64 slots of a node; four make a node.
-#[derive(Clone, Copy, Debug)]
+/// 64 slots of a node; four make a node, 1024 the root.
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(16))]
 struct Word {
     /// Bit `n` = a run begins at slot `n`.
@@ -33,7 +41,7 @@ struct Word {
 /// The tree of one family. `WIDTH` is the bits of an address.
 #[derive(Debug)]
 pub(super) struct Tree<const WIDTH: u32> {
-    root: Box<[u32]>,
+    /// The root's, then those of the other nodes.
     words: Vec<Word>,
     entries: Vec<u32>,
 }
@@ -41,15 +49,11 @@ pub(super) struct Tree<const WIDTH: u32> {
 impl<const WIDTH: u32> Tree<WIDTH> {
     /// Builds from ranges in ascending order, the first of which begins at 0.
     pub fn build(ranges: &[Range]) -> Self {
-        let mut tree = Self { root: Box::default(), words: Vec::new(), entries: Vec::new() };
-        let slots = 1 << ROOT_BITS;
-        let mut root = vec![0; slots as usize];
-        let runs = tree.runs(ranges, 0, WIDTH - ROOT_BITS, slots);
-        for (i, &(slot, entry)) in runs.iter().enumerate() {
-            let end = runs.get(i + 1).map_or(slots, |next| next.0);
-            root[slot as usize..end as usize].fill(entry);
-        }
-        tree.root = root.into_boxed_slice();
+        let mut tree = Self { words: vec![Word::default(); ROOT_WORDS as usize], entries: Vec::new() };
+        let runs = tree.runs(ranges, 0, WIDTH - ROOT_BITS, 1 << ROOT_BITS);
+        let mut root = [Word::default(); ROOT_WORDS as usize];
+        tree.put_runs(&runs, &mut root);
+        tree.words[..root.len()].copy_from_slice(&root);
         tree.words.shrink_to_fit();
         tree.entries.shrink_to_fit();
         tree
@@ -85,40 +89,62 @@ impl<const WIDTH: u32> Tree<WIDTH> {
 
     fn node(&mut self, ranges: &[Range], base: u128, slot_bits: u32) -> u32 {
         let runs = self.runs(ranges, base, slot_bits, NODE_SLOTS);
-        let mut words = [Word { runs: 0, before: 0 }; 4];
-        for (slot, _) in &runs {
-            words[(slot / 64) as usize].runs |= 1 << (slot % 64);
-        }
-        let mut before = (self.entries.len() as u32).wrapping_sub(1);
-        for word in &mut words {
-            word.before = before;
-            before = before.wrapping_add(word.runs.count_ones());
-        }
-        let node = (self.words.len() / words.len()) as u32;
+        let mut words = [Word::default(); NODE_WORDS as usize];
+        self.put_runs(&runs, &mut words);
+        let node = (self.words.len() as u32 - ROOT_WORDS) / NODE_WORDS;
         self.words.extend(words);
-        self.entries.extend(runs.iter().map(|run| run.1));
         node | NODE
     }
 
+    /// Says in a node's words which runs it has, and appends their entries.
+    fn put_runs(&mut self, runs: &[(u32, u32)], words: &mut [Word]) {
+        for (slot, _) in runs {
+            words[(slot / WORD_SLOTS) as usize].runs |= 1 << (slot % WORD_SLOTS);
+        }
+        let mut before = (self.entries.len() as u32).wrapping_sub(1);
+        for word in words {
+            word.before = before;
+            before = before.wrapping_add(word.runs.count_ones());
+        }
+        self.entries.extend(runs.iter().map(|run| run.1));
+    }
+
+    /// The entry of a slot of the root.
+    #[inline(always)]
+    fn top(&self, slot: u32) -> u32 {
+        self.entries[self.place(0, slot) as usize]
+    }
+
     /// The entry below a node for one byte of the address.
-    #[inline]
+    #[inline(always)]
     fn step(&self, entry: u32, slot: u32) -> u32 {
-        let word = self.words[((entry & !NODE) * 4 + slot / 64) as usize];
-        let runs = (word.runs << (63 - slot % 64)).count_ones();
-        self.entries[word.before.wrapping_add(runs) as usize]
+        self.entries[self.place(first_word(entry), slot) as usize]
+    }
+
+    /// Where the entry of a slot stands, for the node whose words begin at `word`.
+    #[inline(always)]
+    fn place(&self, word: u32, slot: u32) -> u32 {
+        let word = &self.words[(word + slot / WORD_SLOTS) as usize];
+        word.before.wrapping_add((word.runs << (WORD_SLOTS - 1 - slot % WORD_SLOTS)).count_ones())
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.root) + size_of::<Word>() * self.words.capacity() + 4 * self.entries.capacity()
+        size_of::<Word>() * self.words.capacity() + 4 * self.entries.capacity()
     }
+}
+
+/// Where the words of a node begin.
+#[inline(always)]
+fn first_word(entry: u32) -> u32 {
+    ROOT_WORDS + (entry & !NODE) * NODE_WORDS
 }
 
 impl Tree<32> {
     /// The value of an address.
     #[inline]
     pub fn get(&self, addr: u32) -> u32 {
-        let mut entry = self.root[(addr >> 16) as usize];
+        let mut entry = self.top(addr >> 16);
         if entry & NODE != 0 {
             entry = self.step(entry, (addr >> 8) & 0xff);
             if entry & NODE != 0 {
@@ -133,7 +159,7 @@ impl Tree<128> {
     /// The value of an address.
     #[inline]
     pub fn get(&self, addr: u128) -> u32 {
-        let mut entry = self.root[(addr >> 112) as usize];
+        let mut entry = self.top((addr >> 112) as u32);
         let mut shift = 112;
         while entry & NODE != 0 {
             shift -= NODE_BITS;
@@ -177,6 +203,10 @@ mod tests {
             for at in narrow.iter().map(|range| range.first as u32).flat_map(|at| [at, at.wrapping_sub(1), at.wrapping_add(1)]) {
                 prop_assert_eq!(tree.get(at), expected(&narrow, at.into()));
             }
+            let addrs: Vec<u32> = narrow.iter().chain(&wide).map(|range| range.first as u32).collect();
+            let mut found = vec![7];
+            tree.find_all(&addrs, &mut found);
+            prop_assert_eq!(&found[1..], addrs.iter().map(|addr| tree.get(*addr)).collect::<Vec<_>>());
         }
     }
 }
