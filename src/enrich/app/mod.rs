@@ -6,6 +6,8 @@ pub mod protocol;
 #[cfg(test)]
 mod tests;
 
+use std::hint::select_unpredictable;
+
 use super::names::{Names, TooManyNames};
 
 /// Protocols with ports. UDP-Lite shares the names of UDP.
@@ -20,6 +22,17 @@ pub enum Transport {
 
 const TRANSPORTS: usize = 4;
 const PORTS: usize = 1 << 16;
+
+/// The transport of each protocol number; [`TRANSPORTS`] = none.
+static TRANSPORT_OF: [u8; 256] = {
+    let mut of = [TRANSPORTS as u8; 256];
+    of[6] = Transport::Tcp as u8;
+    of[17] = Transport::Udp as u8;
+    of[136] = Transport::Udp as u8;
+    of[132] = Transport::Sctp as u8;
+    of[33] = Transport::Dccp as u8;
+    of
+};
 
 /// Set in a port's cell when the operator named the port; the other bits are the application's index + 1, 0 = unknown.
 const OVERRIDE: u16 = 1 << 15;
@@ -133,19 +146,18 @@ impl Apps {
     /// The service of a flow: the side's port that the table knows, the operator's names first, else the lower known one.
     #[inline]
     pub fn service(&self, protocol: u8, src_port: u16, dst_port: u16) -> Service {
-        let transport = match protocol {
-            6 => Transport::Tcp,
-            17 | 136 => Transport::Udp,
-            132 => Transport::Sctp,
-            33 => Transport::Dccp,
-            _ => return Service { port: None, app: self.protocols[usize::from(protocol)] },
-        };
-        let cells = &self.cells[transport as usize * PORTS..][..PORTS];
+        let transport = usize::from(TRANSPORT_OF[usize::from(protocol)]);
+        if transport == TRANSPORTS {
+            return Service { port: None, app: self.protocols[usize::from(protocol)] };
+        }
+        let cells = &self.cells[transport * PORTS..][..PORTS];
         let (src, dst) = (cells[usize::from(src_port)], cells[usize::from(dst_port)]);
         // Smaller is better: known before unknown, the operator's before built-in, then the lower port.
         let rank =
             |cell: u16, port: u16| u32::from(cell == 0) << 17 | u32::from(cell & OVERRIDE == 0) << 16 | u32::from(port);
-        let (cell, port) = if rank(dst, dst_port) <= rank(src, src_port) { (dst, dst_port) } else { (src, src_port) };
+        // Which side serves changes from flow to flow, as the protocol does: no branch foresees either.
+        let by_dst = rank(dst, dst_port) <= rank(src, src_port);
+        let (cell, port) = (select_unpredictable(by_dst, dst, src), select_unpredictable(by_dst, dst_port, src_port));
         Service { port: Some(if cell == 0 { 0 } else { port }), app: cell & !OVERRIDE }
     }
 

@@ -1,3 +1,5 @@
+use std::hint::select_unpredictable;
+
 use super::ROWS_AHEAD;
 use crate::enrich::names::Pool;
 use crate::flow::column::{Dict, DictValue};
@@ -7,8 +9,11 @@ use crate::prefetch::prefetch;
 /// one slot a number says in which round (batch) it got which code.
 #[derive(Debug, Default)]
 pub(super) struct Codes {
+    /// One a number that the pool had given when it was asked last, and one for 0.
     slots: Vec<Slot>,
     round: u32,
+    /// The numbers that got a code in this round, in the order of their codes; what is beyond them means nothing.
+    numbers: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,12 +22,27 @@ struct Slot {
     code: u32,
 }
 
+/// The codes of one batch in the making.
+struct Round<'a> {
+    slots: &'a mut [Slot],
+    numbers: &'a mut [u32],
+    round: u32,
+    /// How many numbers have got a code.
+    found: usize,
+}
+
 impl Codes {
     /// Fills a column anew with the names of these numbers; 0 is null.
-    pub fn fill<T: DictValue>(&mut self, column: &mut Dict<T>, pool: &Pool<T>, numbers: impl Iterator<Item = u32>) {
+    pub fn fill<T: DictValue>(
+        &mut self,
+        column: &mut Dict<T>,
+        pool: &Pool<T>,
+        numbers: impl ExactSizeIterator<Item = u32>,
+    ) {
         column.clear();
-        self.begin_round();
-        numbers.for_each(|number| self.push(column, pool, number));
+        let mut round = self.begin(pool, numbers.len());
+        column.extend_codes(numbers.map(|number| round.code(number)));
+        round.add_values(column, pool);
     }
 
     /// As [`Codes::fill`], for names that are so many that their slots and values lie outside the cache.
@@ -30,52 +50,57 @@ impl Codes {
         &mut self,
         column: &mut Dict<T>,
         pool: &Pool<T>,
-        numbers: impl Iterator<Item = u32> + Clone,
+        numbers: impl ExactSizeIterator<Item = u32> + Clone,
     ) {
         column.clear();
-        self.begin_round();
+        let mut round = self.begin(pool, numbers.len());
         let mut ahead = numbers.clone().skip(ROWS_AHEAD);
-        for number in numbers {
+        column.extend_codes(numbers.map(|number| {
             if let Some(ahead) = ahead.next() {
-                self.slots.get(ahead as usize).inspect(|slot| prefetch(*slot));
-                pool.prefetch(ahead);
+                round.slots.get(ahead as usize).inspect(|slot| prefetch(*slot));
             }
-            self.push(column, pool, number);
-        }
+            round.code(number)
+        }));
+        round.add_values(column, pool);
     }
 
-    #[inline]
-    fn push<T: DictValue>(&mut self, column: &mut Dict<T>, pool: &Pool<T>, number: u32) {
-        let code = if number == 0 { 0 } else { self.code(column, pool, number) };
-        column.push_code(code);
-    }
-
-    fn begin_round(&mut self) {
+    fn begin<T: DictValue>(&mut self, pool: &Pool<T>, rows: usize) -> Round<'_> {
         self.round = self.round.wrapping_add(1);
         if self.round == 0 {
             self.slots.fill(Slot::default());
             self.round = 1;
         }
-    }
-
-    #[inline]
-    fn code<T: DictValue>(&mut self, column: &mut Dict<T>, pool: &Pool<T>, number: u32) -> u32 {
-        match self.slots.get(number as usize) {
-            Some(slot) if slot.round == self.round => slot.code,
-            _ => self.new_code(column, pool, number),
+        if self.slots.len() <= pool.len() {
+            self.slots.resize(pool.len() + 1, Slot::default());
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn new_code<T: DictValue>(&mut self, column: &mut Dict<T>, pool: &Pool<T>, number: u32) -> u32 {
-        let Some(value) = pool.get(number) else { return 0 };
-        let code = column.add_numbered(value.clone(), number);
-        if number as usize >= self.slots.len() {
-            self.slots.resize((number as usize + 1).next_power_of_two(), Slot::default());
+        // 0 has always got its code.
+        self.slots[0] = Slot { round: self.round, code: 0 };
+        if self.numbers.len() <= rows {
+            self.numbers.resize(rows + 1, 0);
         }
-        self.slots[number as usize] = Slot { round: self.round, code };
+        Round { slots: &mut self.slots, numbers: &mut self.numbers, round: self.round, found: 0 }
+    }
+}
+
+impl Round<'_> {
+    /// The code of a number; 0 for one that the pool never gave. Whether it is new is no branch: many rows would mispredict it.
+    #[inline(always)]
+    fn code(&mut self, number: u32) -> u32 {
+        let Some(slot) = self.slots.get_mut(number as usize) else { return 0 };
+        let is_new = slot.round != self.round;
+        let code = select_unpredictable(is_new, self.found as u32 + 1, slot.code);
+        *slot = Slot { round: self.round, code };
+        self.numbers[self.found] = number;
+        self.found += usize::from(is_new);
         code
+    }
+
+    fn add_values<T: DictValue>(&self, column: &mut Dict<T>, pool: &Pool<T>) {
+        let numbers = &self.numbers[..self.found];
+        column.extend_numbered(numbers.iter().enumerate().map(|(i, number)| {
+            numbers.get(i + ROWS_AHEAD).inspect(|ahead| pool.prefetch(**ahead));
+            (pool.get(*number).expect("a number with a slot was given to a value"), *number)
+        }));
     }
 }
 
@@ -98,5 +123,24 @@ mod tests {
         }
         codes.fill(&mut column, &pool, [99].into_iter());
         assert!(column.get(0).is_none());
+    }
+
+    #[test]
+    fn names_of_every_size_of_pool_come_back() {
+        let pool: Pool<u32> = Pool::default();
+        let (mut codes, mut column) = (Codes::default(), Dict::default());
+        for names in [1, 900, 5000, 5000] {
+            let numbers: Vec<u32> = (0..names).map(|value| pool.number(&value).unwrap()).collect();
+            let rows: Vec<u32> =
+                (0..3 * names).map(|row| if row % 7 == 0 { 0 } else { row * 31 % names + 1 }).collect();
+            codes.fill_many(
+                &mut column,
+                &pool,
+                rows.iter().map(|row| if *row == 0 { 0 } else { numbers[*row as usize - 1] }),
+            );
+            let got: Vec<_> = (0..rows.len()).map(|row| column.get(row).copied()).collect();
+            assert_eq!(got, rows.iter().map(|row| row.checked_sub(1)).collect::<Vec<_>>());
+            assert!(column.numbered_values().all(|(value, number)| pool.get(number) == Some(value)));
+        }
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn find_places(table: &Table, batch: &FlowBatch, sides: &[Side], who:
         if side.direction == Direction::In {
             interfaces.reverse();
         }
-        complete(who, table, run.site(table, interfaces, side.customer().site_group));
+        complete(who, table, run.site(table, interfaces, side.customer(table).site_group));
     }
 }
 
@@ -112,6 +112,6 @@ pub(super) fn find_destination_places(
     for (row, who) in destinations {
         let row = *row as usize;
         let interfaces = [batch.output_if.get(row), batch.input_if.get(row)];
-        complete(who, table, runs.at(row).site(table, interfaces, sides[row].dst.site_group));
+        complete(who, table, runs.at(row).site(table, interfaces, table.record(sides[row].dst).site_group));
     }
 }
