@@ -28,11 +28,11 @@ pub struct Config {
     pub sql: Option<SqlConfig>,
     /// Whether the two directions of a conversation are looked for (`bidirectional`, `rtt_ms`).
     pub pairing: bool,
-    /// Conversations remembered while waiting for their other direction; the oldest go first. At 24 bytes each.
+    /// Conversations remembered while waiting for their other direction; the oldest go first. At 22 bytes each.
     pub pairing_entries: usize,
 }
 
-/// Conversations remembered by default: 24 MiB at [`super::pairing::ENTRY_BYTES`].
+/// Conversations remembered by default: 22 MiB at [`super::pairing::ENTRY_BYTES`].
 pub const PAIRING_ENTRIES: usize = 1 << 20;
 
 /// About 90,000 conversations: those of half an hour at 50 new ones a second.

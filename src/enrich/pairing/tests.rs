@@ -134,27 +134,28 @@ fn only_the_same_conversation_pairs() {
 
 #[test]
 fn the_table_is_bounded_gives_up_the_oldest_and_counts_them() {
-    // One bucket of 8 a shard.
-    let pairing = Arc::new(Pairing::new(SHARDS * 8));
+    // One bucket a shard.
+    let entries = SHARDS * shard::WAYS;
+    let pairing = Arc::new(Pairing::new(entries));
     let mut pairer = Pairer::new(pairing.clone());
     let flow = |i: u16| Flow { src: ("10.0.0.1", i), ..WEB };
     let flows: Vec<_> = (1..=20_000).map(flow).collect();
     flows.chunks(700).for_each(|chunk| pairer.pair(&mut batch(chunk)));
     let waiting = |pairing: &Pairing| (0..SHARDS).map(|shard| pairing.lock(shard).waiting()).sum::<usize>();
-    assert_eq!(waiting(&pairing), SHARDS * 8);
-    assert_eq!(pairing.evicted.get(), 20_000 - SHARDS as u64 * 8);
-    // The last 8 of each shard are there: surely the last 8 of all, surely none of the first thousand.
-    let mut last = batch(&(19_993..=20_000).map(|i| flow(i).back(7)).collect::<Vec<_>>());
+    assert_eq!(waiting(&pairing), entries);
+    assert_eq!(pairing.evicted.get(), 20_000 - entries as u64);
+    // The last 6 of each shard are there: surely the last 6 of all, surely none of the first thousand.
+    let mut last = batch(&(19_995..=20_000).map(|i| flow(i).back(7)).collect::<Vec<_>>());
     pairer.pair(&mut last);
-    assert!((0..8).all(|row| last.rtt_ms.get(row) == Some(7)));
+    assert!((0..6).all(|row| last.rtt_ms.get(row) == Some(7)));
     let mut first = batch(&(1..=1000).map(|i| flow(i).back(7)).collect::<Vec<_>>());
     pairer.pair(&mut first);
     assert!(first.bidirectional.all_null());
-    assert!(pairing.bytes_max() <= SHARDS * 8 * 25);
+    assert!(pairing.bytes_max() <= entries * ENTRY_BYTES);
     let mut out = Exposition::default();
     pairing.expose(&mut out);
     let text = out.render(crate::telemetry::Format::Prometheus);
-    assert!(text.contains("netflow_pairing_pairs_total{found=\"table\"} 8"), "{text}");
+    assert!(text.contains("netflow_pairing_pairs_total{found=\"table\"} 6"), "{text}");
 }
 
 #[test]
