@@ -1,61 +1,8 @@
 use super::Malformed;
 
-/// Values packed at once.
-const BLOCK: usize = 32;
-
 /// Bits needed for values up to `max`.
 pub fn width_of(max: u64) -> u32 {
     u64::BITS - max.leading_zeros()
-}
-
-/// Appends values of `width` bits each (0 to 64), least significant bit first, padded with zero bits to a whole byte.
-pub(super) fn pack<T: Copy + Into<u64>>(values: &[T], width: u32, out: &mut Vec<u8>) {
-    out.reserve((values.len() * width as usize).div_ceil(8) + 8);
-    let (blocks, values) = if width <= 32 { values.as_chunks() } else { (&[][..], values) };
-    pack_blocks(blocks, width, out);
-    let (mut held, mut bits) = (0u128, 0u32);
-    for value in values {
-        held |= u128::from((*value).into()) << bits;
-        bits += width;
-        if bits >= 64 {
-            out.extend_from_slice(&(held as u64).to_le_bytes());
-            held >>= 64;
-            bits -= 64;
-        }
-    }
-    out.extend_from_slice(&held.to_le_bytes()[..bits.div_ceil(8) as usize]);
-}
-
-/// Appends blocks of values of `width` bits each (0 to 32).
-fn pack_blocks<T: Copy + Into<u64>>(blocks: &[[T; BLOCK]], width: u32, out: &mut Vec<u8>) {
-    macro_rules! by_width {
-        ($($width:literal)+) => {
-            match width {
-                $($width => blocks.iter().for_each(|block| pack_block::<$width, T>(block, out)),)+
-                _ => {}
-            }
-        };
-    }
-    by_width!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32);
-}
-
-/// Appends a block of values, which takes as many words as a value has bits. Each step knows its place when it is compiled:
-/// a value takes a few instructions.
-fn pack_block<const WIDTH: usize, T: Copy + Into<u64>>(block: &[T; BLOCK], out: &mut Vec<u8>) {
-    let mut words = [0u32; WIDTH];
-    macro_rules! steps {
-        ($($index:literal)+) => {
-            $({
-                let (value, word, shift) = (block[$index].into() as u32, $index * WIDTH / 32, $index * WIDTH % 32);
-                words[word] |= value << shift;
-                if shift + WIDTH > 32 {
-                    words[word + 1] = value >> (32 - shift);
-                }
-            })+
-        };
-    }
-    steps!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
-    words.iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
 }
 
 /// Fills `slots` with values of `width` bits each (0 to 64) from the start of `bytes`, after `view`.
@@ -101,6 +48,7 @@ pub(super) fn unpack<T: Copy>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::pack::pack;
     use proptest::prelude::*;
 
     proptest! {

@@ -1,4 +1,5 @@
-use super::bits::{pack, unpack, width_of};
+use super::bits::{unpack, width_of};
+use super::pack::pack;
 use super::{Malformed, read_varint, write_varint};
 
 /// Values in a block and in each of its miniblocks; the sizes that every known writer uses.

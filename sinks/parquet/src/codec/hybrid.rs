@@ -1,24 +1,28 @@
-use super::bits::{pack, unpack};
+use super::bits::unpack;
+use super::pack::pack;
 use super::{Malformed, read_varint, write_varint};
 
 /// Values in a packed group.
 const GROUP: usize = 8;
 
+/// Values that are compared at once within a run.
+const RUN_BLOCK: usize = 32;
+
 /// A run that would take fewer bits than this packed is packed: its header and that of the packed values after it cost more.
 const RUN_BITS_MIN: usize = 40;
 
 /// Encodes codes of `width` bits (0 to 32) in the RLE and bit-packing hybrid, without a length before it.
-pub fn encode_hybrid<T: Copy + PartialEq + Into<u64>>(values: &[T], width: u32, out: &mut Vec<u8>) {
+pub fn encode_hybrid<T: Copy + Default + Eq + Into<u64>>(values: &[T], width: u32, out: &mut Vec<u8>) {
     let run_min = RUN_BITS_MIN.div_ceil(width.max(1) as usize).next_multiple_of(GROUP);
     let (mut literals, mut at) = (0, 0);
     // Packed groups are whole, so runs are looked for where a group begins.
-    while let Some(group) = values.get(at..at + GROUP) {
+    while let Some(group) = values[at..].first_chunk::<GROUP>() {
         let value = group[0];
-        if group.iter().any(|v| *v != value) {
+        if !all_are(group, value) {
             at += GROUP;
             continue;
         }
-        let run = GROUP + values[at + GROUP..].iter().take_while(|v| **v == value).count();
+        let run = GROUP + run_length(&values[at + GROUP..], value);
         if run >= run_min {
             write_literals(&values[literals..at], width, out);
             encode_hybrid_run(value.into() as u32, run, width, out);
@@ -31,13 +35,26 @@ pub fn encode_hybrid<T: Copy + PartialEq + Into<u64>>(values: &[T], width: u32, 
     write_literals(&values[literals..], width, out);
 }
 
+/// How many values at the start are this one.
+fn run_length<T: Copy + Eq>(values: &[T], value: T) -> usize {
+    let (blocks, _) = values.as_chunks::<RUN_BLOCK>();
+    let whole = RUN_BLOCK * blocks.iter().take_while(|block| all_are(block, value)).count();
+    whole + values[whole..].iter().take_while(|other| **other == value).count()
+}
+
+/// Whether all values are this one. Looks at all of them, which takes fewer steps than to stop at the first other.
+#[inline(always)]
+fn all_are<const N: usize, T: Copy + Eq>(values: &[T; N], value: T) -> bool {
+    values.iter().fold(true, |all, other| all & (*other == value))
+}
+
 /// Encodes one value repeated `rows` times.
 pub fn encode_hybrid_run(value: u32, rows: usize, width: u32, out: &mut Vec<u8>) {
     write_varint((rows as u64) << 1, out);
     out.extend_from_slice(&value.to_le_bytes()[..width.div_ceil(8) as usize]);
 }
 
-fn write_literals<T: Copy + Into<u64>>(values: &[T], width: u32, out: &mut Vec<u8>) {
+fn write_literals<T: Copy + Default + Into<u64>>(values: &[T], width: u32, out: &mut Vec<u8>) {
     if values.is_empty() {
         return;
     }

@@ -6,6 +6,7 @@
 mod bits;
 mod delta;
 mod hybrid;
+mod pack;
 
 pub use bits::width_of;
 pub use delta::{Delta, decode_delta, encode_delta};
