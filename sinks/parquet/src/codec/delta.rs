@@ -1,3 +1,5 @@
+use std::ops::BitOr;
+
 use super::bits::{unpack, width_of};
 use super::pack::pack;
 use super::{Malformed, read_varint, write_varint};
@@ -8,45 +10,76 @@ const MINIBLOCK: usize = 32;
 
 /// Encodes values as DELTA_BINARY_PACKED. Differences wrap in the width of the physical type.
 pub fn encode_delta<T: Delta>(values: &[T], out: &mut Vec<u8>) {
+    let first = values.first().map_or(0, |first| signed::<T>((*first).into()));
+    encode_from(first, values, out);
+}
+
+/// As [`encode_delta`], of 64-bit numbers: `base` and what each is above it, which is less than half of what `T` holds.
+pub fn encode_delta_above<T: Delta>(base: u64, values: &[T], out: &mut Vec<u8>) {
+    let first = values.first().map_or(0, |first| base.wrapping_add((*first).into()) as i64);
+    encode_from(first, values, out);
+}
+
+fn encode_from<T: Delta>(first: i64, values: &[T], out: &mut Vec<u8>) {
     write_varint(BLOCK as u64, out);
     write_varint((BLOCK / MINIBLOCK) as u64, out);
     write_varint(values.len() as u64, out);
-    let Some((first, rest)) = values.split_first() else {
-        return write_varint(0, out);
-    };
-    write_varint(zigzag(signed::<T>((*first).into())), out);
-    let mut last: u64 = (*first).into();
-    let mut deltas = [0i64; BLOCK];
-    let mut above = [0u64; BLOCK];
-    for block in rest.chunks(BLOCK) {
-        let mut least = i64::MAX;
-        for (delta, value) in deltas.iter_mut().zip(block) {
-            let value: u64 = (*value).into();
-            *delta = signed::<T>(value.wrapping_sub(last));
-            least = least.min(*delta);
-            last = value;
-        }
-        write_varint(zigzag(least), out);
-        for (above, delta) in above.iter_mut().zip(&deltas[..block.len()]) {
-            *above = T::low(delta.wrapping_sub(least) as u64).into();
-        }
-        above[block.len()..].fill(0);
+    write_varint(zigzag(first), out);
+    let rest = values.get(1..).unwrap_or_default();
+    let mut above = [T::default(); BLOCK];
+    for (block, before) in rest.chunks(BLOCK).zip(values.chunks(BLOCK)) {
+        let least = differences(block, before, &mut above);
+        write_varint(zigzag(signed::<T>(least.into())), out);
         let widths_at = out.len();
         out.extend_from_slice(&[0; BLOCK / MINIBLOCK]);
         for (index, miniblock) in above.chunks_exact(MINIBLOCK).take(block.len().div_ceil(MINIBLOCK)).enumerate() {
-            let width = width_of(miniblock.iter().fold(0, |a, b| a | b));
+            let width = width_of(miniblock.iter().fold(T::default(), |all, value| all | *value).into());
             out[widths_at + index] = width as u8;
             pack(miniblock, width, out);
         }
     }
 }
 
+/// The smallest difference of a block's values to those before them. `above` becomes how far each is above it, 0 behind the
+/// last one.
+fn differences<T: Delta>(block: &[T], before: &[T], above: &mut [T; BLOCK]) -> T {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { differences_by_avx2(block, before, above) };
+    }
+    differences_of(block, before, above)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn differences_by_avx2<T: Delta>(block: &[T], before: &[T], above: &mut [T; BLOCK]) -> T {
+    differences_of(block, before, above)
+}
+
+#[inline(always)]
+fn differences_of<T: Delta>(block: &[T], before: &[T], above: &mut [T; BLOCK]) -> T {
+    let (used, unused) = above.split_at_mut(block.len());
+    for (delta, (value, before)) in used.iter_mut().zip(block.iter().zip(before)) {
+        *delta = value.minus(*before);
+    }
+    let first = used.first().copied().unwrap_or_default();
+    let least = used.iter().fold(first.flip(), |least, delta| least.min(delta.flip())).flip();
+    used.iter_mut().for_each(|delta| *delta = delta.minus(least));
+    unused.fill(T::default());
+    least
+}
+
 /// A number that differences are taken of, modulo its width.
-pub trait Delta: Copy + Default + Into<u64> {
+pub trait Delta: Copy + Default + Ord + Into<u64> + BitOr<Output = Self> {
     /// Bits of the physical type.
     const BITS: u32;
     /// The number's low bits.
     fn low(bits: u64) -> Self;
+    /// The difference.
+    fn minus(self, other: Self) -> Self;
+    /// With the other sign bit: signed numbers then order as these do.
+    fn flip(self) -> Self;
 }
 
 impl Delta for u32 {
@@ -54,12 +87,24 @@ impl Delta for u32 {
     fn low(bits: u64) -> Self {
         bits as u32
     }
+    fn minus(self, other: Self) -> Self {
+        self.wrapping_sub(other)
+    }
+    fn flip(self) -> Self {
+        self ^ 1 << 31
+    }
 }
 
 impl Delta for u64 {
     const BITS: u32 = 64;
     fn low(bits: u64) -> Self {
         bits
+    }
+    fn minus(self, other: Self) -> Self {
+        self.wrapping_sub(other)
+    }
+    fn flip(self) -> Self {
+        self ^ 1 << 63
     }
 }
 
@@ -152,6 +197,14 @@ mod tests {
             encode_delta(&values, &mut bytes);
             decode_delta(&bytes, values.len(), &mut got).unwrap();
             prop_assert_eq!(got, values);
+        }
+
+        #[test]
+        fn narrow_offsets_come_back_as_wide_values(base in any::<u64>(), values in prop::collection::vec(0u32..1 << 31, 0..400)) {
+            let (mut bytes, mut got) = (Vec::new(), Vec::<u64>::new());
+            encode_delta_above(base, &values, &mut bytes);
+            decode_delta(&bytes, values.len(), &mut got).unwrap();
+            prop_assert_eq!(got, values.iter().map(|value| base.wrapping_add(u64::from(*value))).collect::<Vec<_>>());
         }
 
         #[test]

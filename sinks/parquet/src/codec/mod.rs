@@ -9,7 +9,7 @@ mod hybrid;
 mod pack;
 
 pub use bits::width_of;
-pub use delta::{Delta, decode_delta, encode_delta};
+pub use delta::{Delta, decode_delta, encode_delta, encode_delta_above};
 pub use hybrid::{Stretch, decode_hybrid, encode_hybrid, encode_hybrid_run, visit_hybrid};
 
 /// Bytes that do not decode.

@@ -1,10 +1,8 @@
 //! One leaf's column chunk: pages, statistics and page index.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding, PageType, Type as Physical, ZstdLevel};
-use parquet::column::page::{CompressedPage, Page, PageWriter};
+use parquet::column::page::{CompressedPage, Page as Stored, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::data_type::{ByteArray, FixedLenByteArray};
 use parquet::errors::Result;
@@ -13,10 +11,7 @@ use parquet::file::statistics::Statistics;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
-use super::gather::LeafData;
-use super::pages::{Bounds, Encoded, Plan};
-use crate::codec::{encode_hybrid, encode_hybrid_run};
-use crate::table::Leaf;
+use super::pages::{Bounds, Page, Plan};
 
 /// Rows in a page. Small enough that the page index prunes a search for one subscriber to little work, large enough that
 /// headers and index stay under 0.1 bytes a row over all columns.
@@ -56,15 +51,6 @@ struct Open<'a> {
     uncompressed_pages: usize,
 }
 
-/// A page ready to be written: levels, values, and the encoding of the values.
-struct PageParts {
-    levels: Vec<u8>,
-    values: Vec<u8>,
-    encoding: Encoding,
-    rows: usize,
-    nulls: usize,
-}
-
 impl ChunkEncoder {
     /// An encoder for a zstd level (1 to 22).
     ///
@@ -75,12 +61,11 @@ impl ChunkEncoder {
         Ok(Self { zstd, codec: Compression::ZSTD(ZstdLevel::try_new(level)?) })
     }
 
-    /// Encodes `rows` rows of a leaf.
+    /// Encodes a leaf's `rows` rows.
     ///
     /// # Errors
     /// When the parts do not fit together, which no input can cause.
-    pub fn encode(&mut self, leaf: &Leaf, column: &ColumnDescPtr, data: &LeafData, rows: usize) -> Result<Chunk> {
-        let plan = Plan::new(leaf, data);
+    pub fn encode(&mut self, plan: &Plan<'_>, column: &ColumnDescPtr, rows: usize) -> Result<Chunk> {
         let mut open = Open {
             sink: TrackedWrite::new(Vec::new()),
             column,
@@ -96,13 +81,18 @@ impl ChunkEncoder {
             self.write_dictionary(&mut open, values, count)?;
         }
         let data_offset = open.sink.bytes_written() as i64;
-        let page_rows = if plan.is_uniform() { rows.max(1) } else { PAGE_ROWS };
+        let page_rows = if plan.content.is_uniform() { rows.max(1) } else { PAGE_ROWS };
         let (mut nulls, mut bounds) = (0, None::<Bounds>);
         for start in (0..rows).step_by(page_rows) {
-            let range = start..rows.min(start + page_rows);
-            let of_page = plan.bounds(range.clone());
-            bounds = bounds.zip(of_page).map(|(a, b)| a.and(b)).or(bounds).or(of_page);
-            nulls += self.write_data(&mut open, &plan, range, of_page)?;
+            let page = plan.page(start..rows.min(start + page_rows));
+            bounds = bounds.zip(page.bounds).map(|(a, b)| a.and(b)).or(bounds).or(page.bounds);
+            nulls += page.nulls;
+            match page.bounds.map(|bounds| plan.min_max(bounds)) {
+                Some((min, max)) => open.index.append(false, min, max, page.nulls as i64, None),
+                None => open.index.append(true, Vec::new(), Vec::new(), page.nulls as i64, None),
+            }
+            open.offsets.append_row_count(page.rows as i64);
+            self.write_page(&mut open, page)?;
         }
         let min_max = bounds.map(|bounds| plan.min_max(bounds));
         let statistics = chunk_statistics(column.physical_type(), min_max, nulls);
@@ -112,33 +102,13 @@ impl ChunkEncoder {
     fn write_dictionary(&mut self, open: &mut Open<'_>, values: Vec<u8>, count: usize) -> Result<()> {
         let uncompressed = values.len();
         let buf = Bytes::from(self.zstd.compress(&values)?);
-        let page = Page::DictionaryPage { buf, num_values: count as u32, encoding: Encoding::PLAIN, is_sorted: false };
+        let page =
+            Stored::DictionaryPage { buf, num_values: count as u32, encoding: Encoding::PLAIN, is_sorted: false };
         open.write(CompressedPage::new(page, uncompressed), PageType::DICTIONARY_PAGE, Encoding::PLAIN)?;
         Ok(())
     }
 
-    /// Writes the page of a range of rows; gives its number of nulls.
-    fn write_data(
-        &mut self,
-        open: &mut Open<'_>,
-        plan: &Plan<'_>,
-        range: Range<usize>,
-        bounds: Option<Bounds>,
-    ) -> Result<usize> {
-        let (levels, present) = levels(plan, range.clone());
-        let Encoded { bytes: values, encoding } = plan.encode(range.clone());
-        let page = PageParts { levels, values, encoding, rows: range.len(), nulls: range.len() - present };
-        match bounds.map(|bounds| plan.min_max(bounds)) {
-            Some((min, max)) => open.index.append(false, min, max, page.nulls as i64, None),
-            None => open.index.append(true, Vec::new(), Vec::new(), page.nulls as i64, None),
-        }
-        open.offsets.append_row_count(page.rows as i64);
-        let nulls = page.nulls;
-        self.write_page(open, page)?;
-        Ok(nulls)
-    }
-
-    fn write_page(&mut self, open: &mut Open<'_>, page: PageParts) -> Result<()> {
+    fn write_page(&mut self, open: &mut Open<'_>, page: Page) -> Result<()> {
         let uncompressed = page.levels.len() + page.values.len();
         let mut stored = None;
         if open.uncompressed_pages > 0 {
@@ -153,9 +123,11 @@ impl ChunkEncoder {
         }
         let is_compressed = stored.is_some();
         let levels_len = page.levels.len() as u32;
+        let values = stored.as_deref().unwrap_or(&page.values);
         let mut buf = page.levels;
-        buf.extend_from_slice(stored.as_deref().unwrap_or(&page.values));
-        let data = Page::DataPageV2 {
+        buf.reserve_exact(values.len());
+        buf.extend_from_slice(values);
+        let data = Stored::DataPageV2 {
             buf: Bytes::from(buf),
             num_values: page.rows as u32,
             encoding: page.encoding,
@@ -216,27 +188,6 @@ impl Open<'_> {
         }
         Ok((spec.offset as i64, spec.compressed_size as i32))
     }
-}
-
-/// Definition levels of a page (1 = set), and how many rows are set.
-fn levels(plan: &Plan<'_>, range: Range<usize>) -> (Vec<u8>, usize) {
-    let mut out = Vec::new();
-    let rows = range.len();
-    let set = match (plan.present(), plan.codes()) {
-        (Some(present), _) => present[range.clone()].iter().map(|p| usize::from(*p)).sum(),
-        (None, Some(codes)) => codes[range.clone()].iter().map(|c| usize::from(*c != 0)).sum(),
-        (None, None) if plan.all_null() => 0,
-        (None, None) => rows,
-    };
-    match (plan.present(), plan.codes()) {
-        (Some(present), _) if set != 0 && set != rows => encode_hybrid(&present[range], 1, &mut out),
-        (None, Some(codes)) if set != 0 && set != rows => {
-            let present: Vec<u8> = codes[range].iter().map(|c| u8::from(*c != 0)).collect();
-            encode_hybrid(&present, 1, &mut out);
-        }
-        _ => encode_hybrid_run(u32::from(set != 0), rows, 1, &mut out),
-    }
-    (out, set)
 }
 
 fn chunk_statistics(physical: Physical, min_max: Option<(Vec<u8>, Vec<u8>)>, nulls: usize) -> Statistics {

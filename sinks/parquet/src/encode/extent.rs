@@ -1,36 +1,42 @@
-//! Smallest and largest of many values: each is asked for of every page and chunk.
+//! Smallest and largest of many values, and all their bits: each is asked for of every page and chunk.
 //!
-//! A loop of one step: the compiler makes vector code of it, which with AVX2 takes an eighth of the instructions.
+//! Loops of one step: the compiler makes vector code of them, which with AVX2 takes an eighth of the instructions.
 
-/// The smallest value, after `view`; none of no values.
-pub(super) fn least<T: Copy, U: Copy + Ord>(values: &[T], view: impl Fn(T) -> U) -> Option<U> {
-    reduce(values, view, Ord::min)
+/// Smallest and largest value; none of no values.
+pub(crate) fn extent<T: Copy + Ord>(values: &[T]) -> Option<(T, T)> {
+    let first = *values.first()?;
+    Some(fold(values, (first, first), |(least, most), value| (least.min(value), most.max(value))))
 }
 
-/// The largest value, after `view`; none of no values.
-pub(super) fn most<T: Copy, U: Copy + Ord>(values: &[T], view: impl Fn(T) -> U) -> Option<U> {
-    reduce(values, view, Ord::max)
+/// All bits that any value has.
+pub(super) fn all_bits<T: Copy + Default + Into<u64> + std::ops::BitOr<Output = T>>(values: &[T]) -> u64 {
+    fold(values, T::default(), |all, value| all | value).into()
 }
 
-fn reduce<T: Copy, U: Copy>(values: &[T], view: impl Fn(T) -> U, step: impl Fn(U, U) -> U) -> Option<U> {
-    let first = view(*values.first()?);
+/// How many rows have a 1; rows have 0 or 1.
+pub(super) fn ones(rows: &[u8]) -> usize {
+    // Fewer rows than a byte counts to.
+    rows.chunks(255).map(|rows| usize::from(fold(rows, 0u8, u8::wrapping_add))).sum()
+}
+
+fn fold<T: Copy, U>(values: &[T], first: U, step: impl Fn(U, T) -> U) -> U {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has what the function is compiled for.
-        return Some(unsafe { reduce_by_avx2(values, first, view, step) });
+        return unsafe { fold_by_avx2(values, first, step) };
     }
-    Some(reduce_from(values, first, view, step))
+    fold_from(values, first, step)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn reduce_by_avx2<T: Copy, U>(values: &[T], first: U, view: impl Fn(T) -> U, step: impl Fn(U, U) -> U) -> U {
-    reduce_from(values, first, view, step)
+fn fold_by_avx2<T: Copy, U>(values: &[T], first: U, step: impl Fn(U, T) -> U) -> U {
+    fold_from(values, first, step)
 }
 
 #[inline(always)]
-fn reduce_from<T: Copy, U>(values: &[T], first: U, view: impl Fn(T) -> U, step: impl Fn(U, U) -> U) -> U {
-    values.iter().fold(first, |sum, value| step(sum, view(*value)))
+fn fold_from<T: Copy, U>(values: &[T], first: U, step: impl Fn(U, T) -> U) -> U {
+    values.iter().fold(first, |sum, value| step(sum, *value))
 }
 
 #[cfg(test)]
@@ -40,12 +46,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn they_are_those_of_the_iterator(values in prop::collection::vec(any::<u64>(), 0..200)) {
-            prop_assert_eq!(least(&values, |value| value), values.iter().copied().min());
-            prop_assert_eq!(most(&values, |value| value as i64), values.iter().map(|value| *value as i64).max());
-            let narrow: Vec<u32> = values.iter().map(|value| *value as u32).collect();
-            prop_assert_eq!(least(&narrow, |value| value.wrapping_sub(1)), narrow.iter().map(|v| v.wrapping_sub(1)).min());
-            prop_assert_eq!(most(&narrow, |value| value), narrow.iter().copied().max());
+        fn they_are_those_of_the_iterator(values in prop::collection::vec(any::<u64>(), 0..600)) {
+            prop_assert_eq!(extent(&values), values.iter().copied().min().zip(values.iter().copied().max()));
+            prop_assert_eq!(all_bits(&values), values.iter().fold(0, |all, value| all | value));
+            let signed: Vec<i64> = values.iter().map(|value| *value as i64).collect();
+            prop_assert_eq!(extent(&signed), signed.iter().copied().min().zip(signed.iter().copied().max()));
+            let rows: Vec<u8> = values.iter().map(|value| (value % 7 != 0) as u8).collect();
+            prop_assert_eq!(ones(&rows), rows.iter().filter(|row| **row != 0).count());
         }
     }
 }

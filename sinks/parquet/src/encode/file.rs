@@ -9,8 +9,10 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::SchemaDescPtr;
 
 use super::chunk::ChunkEncoder;
-use super::gather::{Rows, gather};
-use crate::table::{Cells, Leaf, Table};
+use super::gather::gather;
+use super::pages::Plan;
+use super::rows::Rows;
+use crate::table::{Cells, Layout, Leaf, Table};
 
 /// A data file being written under a temporary name.
 pub struct FileWriter {
@@ -63,19 +65,20 @@ impl FileWriter {
         let mut group = self.writer.next_row_group()?;
         let mut leaf_number = 0;
         for (number, leaves) in self.columns.iter().enumerate() {
+            let layout = leaves.first().map_or(Layout::Plain, |leaf| leaf.layout);
             let gathered;
-            let data = match &rows.known {
-                Some((name, data)) if leaves.first().is_some_and(|leaf| leaf.name == *name) => {
-                    std::slice::from_ref(data)
+            let (contents, places) = match &rows.known {
+                Some((name, content)) if leaves.first().is_some_and(|leaf| leaf.name == *name) => {
+                    (std::slice::from_ref(content), None)
                 }
                 _ => {
-                    gathered = gather(&cells(number), rows);
-                    &gathered
+                    gathered = gather(&cells(number), rows, layout);
+                    (&gathered[..], rows.places())
                 }
             };
-            for (leaf, data) in leaves.iter().zip(data) {
+            for (leaf, content) in leaves.iter().zip(contents) {
                 let column = self.schema.column(leaf_number);
-                let chunk = self.encoder.encode(leaf, &column, data, rows.stored())?;
+                let chunk = self.encoder.encode(&Plan::new(leaf, content, places), &column, rows.stored())?;
                 group.append_column(&chunk.bytes, chunk.close)?;
                 leaf_number += 1;
             }

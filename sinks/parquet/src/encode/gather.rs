@@ -1,178 +1,160 @@
-//! Columns of many parts brought together, in the order in which they are stored.
+//! Columns of many parts brought together, each row in its slot.
 
-use std::hash::Hash;
-
-use hashbrown::HashMap;
 use sink_api::Addr;
-use sink_api::column::{Column, Dict, DictValue, IpColumn};
+use sink_api::column::{Column, Dict, IpColumn};
 
-use crate::table::Cells;
+use super::content::{Content, Distinct, settle};
+use super::dictionary::Dictionary;
+use super::extent::extent;
+use super::lanes::Lanes;
+use super::numbers::{NumberDictionary, Source};
+use super::parts::{Number, Part, pick};
+use super::places::{Bring, Places};
+use super::rows::Rows;
+use crate::table::{Cells, Layout};
 
-/// Which rows are stored, and in which order.
-#[derive(Debug)]
-pub struct Rows {
-    /// Rows of all parts together.
-    pub total: usize,
-    /// Row numbers over all parts, in stored order; `None` stores every row as it comes.
-    pub order: Option<Vec<u32>>,
-    /// A column that was brought together to find the order, by its name.
-    pub known: Option<(&'static str, LeafData)>,
-}
-
-impl Rows {
-    /// Every row as it comes, or these.
-    pub fn new(total: usize, order: Option<Vec<u32>>) -> Self {
-        Self { total, order, known: None }
-    }
-
-    /// Rows stored.
-    pub fn stored(&self) -> usize {
-        self.order.as_ref().map_or(self.total, Vec::len)
-    }
-
-    pub(super) fn apply<T: Copy>(&self, values: Vec<T>) -> Vec<T> {
-        match &self.order {
-            None => values,
-            Some(order) => order.iter().map(|row| values[*row as usize]).collect(),
-        }
-    }
-}
-
-/// A leaf's rows. `present` has one byte a row (1 = set), or is `None` when every row is set; a null row's value is zero.
-#[derive(Debug)]
-pub enum LeafData {
-    /// Every row is null.
-    Null,
-    /// Numbers of up to 32 bits.
-    Narrow(Vec<u32>, Option<Vec<u8>>),
-    /// Numbers of up to 64 bits; times are stored as they are, in two's complement.
-    Wide(Vec<u64>, Option<Vec<u8>>),
-    /// IPv6 addresses.
-    Fixed16(Vec<u128>, Option<Vec<u8>>),
-    /// Texts in order, and codes: 0 is null, `n` is value `n - 1`.
-    Text(Vec<sink_api::Text>, Vec<u32>),
-    /// UUIDs, likewise.
-    Uuid(Vec<uuid::Uuid>, Vec<u32>),
-}
-
-impl LeafData {
-    /// Rows held; 0 for [`LeafData::Null`], which does not know.
-    pub fn rows(&self) -> usize {
-        match self {
-            Self::Null => 0,
-            Self::Narrow(values, _) => values.len(),
-            Self::Wide(values, _) => values.len(),
-            Self::Fixed16(values, _) => values.len(),
-            Self::Text(_, codes) | Self::Uuid(_, codes) => codes.len(),
-        }
-    }
-}
-
-/// Brings a column of all parts together: one leaf, or two for addresses.
-pub fn gather(parts: &[Cells<'_>], rows: &Rows) -> Vec<LeafData> {
+/// Brings a column of all parts together: one leaf, or two for addresses. `layout` is that of numbers.
+pub(super) fn gather(parts: &[Cells<'_>], rows: &Rows, layout: Layout) -> Vec<Content> {
     /// The parts of one storage type. A part of another type is left out: it cannot occur, all parts are of one table.
     macro_rules! all {
         ($variant:ident) => {
             parts.iter().filter_map(|c| if let Cells::$variant(c) = c { Some(*c) } else { None })
         };
     }
+    macro_rules! numbers {
+        ($variant:ident, $part:expr) => {
+            vec![numbers(&all!($variant).map($part).collect::<Vec<_>>(), rows, layout)]
+        };
+    }
     match parts.first() {
-        None => vec![LeafData::Null],
-        Some(Cells::I64(_)) => vec![wide(all!(I64), rows, |v| v as u64)],
-        Some(Cells::U64(_)) => vec![wide(all!(U64), rows, |v: u64| v.min(i64::MAX as u64))],
-        Some(Cells::U32(_)) => vec![narrow(all!(U32), rows, |v| v)],
-        Some(Cells::U16(_)) => vec![narrow(all!(U16), rows, u32::from)],
-        Some(Cells::U8(_)) => vec![narrow(all!(U8), rows, u32::from)],
-        Some(Cells::Ip(_)) => addresses(all!(Ip), rows),
+        None => vec![Content::Null],
+        Some(Cells::I64(_)) => numbers!(I64, Part::new),
+        Some(Cells::U64(_)) => numbers!(U64, Part::new),
+        Some(Cells::U32(_)) => numbers!(U32, Part::new),
+        Some(Cells::U16(_)) => numbers!(U16, Part::new),
+        Some(Cells::U8(_)) => numbers!(U8, Part::new),
+        Some(Cells::Times(_)) => numbers!(Times, Part::full),
+        Some(Cells::Counts(_)) => numbers!(Counts, Part::full),
+        Some(Cells::Ip(_)) => addresses(&all!(Ip).collect::<Vec<_>>(), rows, layout),
         Some(Cells::AddrDict(_)) => {
             let plain: Vec<IpColumn> = all!(AddrDict).map(expand).collect();
-            addresses(plain.iter(), rows)
+            addresses(&plain.iter().collect::<Vec<_>>(), rows, layout)
         }
         Some(Cells::Text(_)) => {
-            let (values, codes) = dictionary(all!(Text), rows);
-            vec![if values.is_empty() { LeafData::Null } else { LeafData::Text(values, codes) }]
+            vec![Dictionary::new(all!(Text), rows.picked()).content(rows.places(), Distinct::Texts)]
         }
         Some(Cells::Uuid(_)) => {
-            let (values, codes) = dictionary(all!(Uuid), rows);
-            vec![if values.is_empty() { LeafData::Null } else { LeafData::Uuid(values, codes) }]
-        }
-        Some(Cells::Times(_)) => {
-            let mut values = Vec::with_capacity(rows.total);
-            all!(Times).for_each(|part| values.extend(part.iter().map(|v| *v as u64)));
-            vec![LeafData::Wide(rows.apply(values), None)]
-        }
-        Some(Cells::Counts(_)) => {
-            let mut values = Vec::with_capacity(rows.total);
-            all!(Counts).for_each(|part| values.extend(part.iter().map(|v| (*v).min(i64::MAX as u64))));
-            vec![LeafData::Wide(rows.apply(values), None)]
+            vec![Dictionary::new(all!(Uuid), rows.picked()).content(rows.places(), Distinct::Uuids)]
         }
     }
 }
 
-fn wide<'a, T: Copy + Default + 'a>(
-    parts: impl Iterator<Item = &'a Column<T>> + Clone,
-    rows: &Rows,
-    widen: impl Fn(T) -> u64,
-) -> LeafData {
-    match together(parts, rows, widen) {
-        None => LeafData::Null,
-        Some((values, present)) => LeafData::Wide(values, present),
-    }
+fn numbers<T: Narrowed>(parts: &[Part<'_, T>], rows: &Rows, layout: Layout) -> Content {
+    let Some(order) = rows.picked() else {
+        return numbers_of(parts, rows.total, rows.places(), layout);
+    };
+    let (values, present) = pick(parts, order);
+    let part = Part { rows: values.len(), values: &values, present: present.as_deref() };
+    numbers_of(&[part], order.len(), None, layout)
 }
 
-fn narrow<'a, T: Copy + Default + 'a>(
-    parts: impl Iterator<Item = &'a Column<T>> + Clone,
-    rows: &Rows,
-    widen: impl Fn(T) -> u32,
-) -> LeafData {
-    match together(parts, rows, widen) {
-        None => LeafData::Null,
-        Some((values, present)) => LeafData::Narrow(values, present),
+/// All parts' numbers: constant, by a dictionary where the layout wants one and it pays, or as they are.
+fn numbers_of<T: Narrowed>(parts: &[Part<'_, T>], rows: usize, places: Option<&Places>, layout: Layout) -> Content {
+    let extents = parts.iter().filter_map(|part| extent(part.values));
+    let Some((least, most)) = extents.reduce(|(a, b), (c, d)| (a.min(c), b.max(d))) else {
+        return Content::Null;
+    };
+    let full = parts.iter().all(Part::is_full);
+    if full && least.bits() == most.bits() {
+        return Content::Same(Distinct::Numbers(vec![least.bits()]));
     }
-}
-
-type Together<T> = Option<(Vec<T>, Option<Vec<u8>>)>;
-
-/// All parts' values and presence in stored order; `None` when every row is null.
-fn together<'a, T: Copy + Default + 'a, U: Copy + Default + PartialEq>(
-    parts: impl Iterator<Item = &'a Column<T>> + Clone,
-    rows: &Rows,
-    widen: impl Fn(T) -> U,
-) -> Together<U> {
-    if parts.clone().all(Column::all_null) {
-        return None;
-    }
-    let full = parts.clone().all(|c| c.null_count() == 0);
-    let mut values = Vec::with_capacity(rows.total);
-    let mut present = Vec::new();
-    for part in parts {
-        if part.all_null() {
-            values.resize(values.len() + part.len(), U::default());
-        } else {
-            values.extend(part.values().iter().map(|v| widen(*v)));
-        }
-        if !full {
-            match part.validity() {
-                Some(bytes) => present.extend_from_slice(bytes),
-                None => present.resize(present.len() + part.len(), u8::from(!part.all_null())),
+    let present = (!full).then(|| presence(parts, rows, places));
+    settle(present, |present| {
+        let packs = layout == Layout::DictionaryOrDelta;
+        if packs || layout == Layout::DictionaryOrPlain {
+            let source = Source { parts, rows, places, least, most };
+            if let Some(NumberDictionary { values, codes }) = NumberDictionary::new(&source, packs) {
+                return Content::Coded(Distinct::Numbers(values), codes, present);
             }
         }
-    }
-    // A constant column (version, sampling rate, masks) needs no reordering; others differ within a few rows.
-    if full && values.first().is_some_and(|first| values.iter().all(|v| v == first)) {
-        values.truncate(rows.stored());
-        return Some((values, None));
-    }
-    settle(rows.apply(values), (!full).then(|| rows.apply(present)))
+        let (base, values) = T::narrowed(parts, rows, places, least, most);
+        Content::Numbers { base, values, present }
+    })
 }
 
-/// Settles presence for the rows that are stored: `None` when none is set.
-fn settle<T>(values: Vec<T>, present: Option<Vec<u8>>) -> Together<T> {
-    match present {
-        Some(present) if present.iter().all(|p| *p == 0) => None,
-        Some(present) if present.iter().all(|p| *p != 0) => Some((values, None)),
-        present => Some((values, present)),
+fn presence<T>(parts: &[Part<'_, T>], rows: usize, places: Option<&Places>) -> Vec<u8> {
+    let mut all = Bring::new(places, rows);
+    for part in parts {
+        match part.present {
+            Some(present) => all.part(present, |row| row),
+            None => all.same(u8::from(!part.values.is_empty()), part.rows),
+        }
     }
+    all.finish()
+}
+
+/// Numbers brought together in no more bytes each than they need.
+trait Narrowed: Number {
+    /// What all numbers are taken above, and how much each is above it.
+    fn narrowed(
+        parts: &[Part<'_, Self>],
+        rows: usize,
+        places: Option<&Places>,
+        least: Self,
+        most: Self,
+    ) -> (u64, Lanes);
+}
+
+macro_rules! narrowed {
+    ($($type:ty: $variant:ident)+) => {
+        $(impl Narrowed for $type {
+            fn narrowed(parts: &[Part<'_, Self>], rows: usize, places: Option<&Places>, _: Self, _: Self) -> (u64, Lanes) {
+                (0, Lanes::$variant(bring(parts, rows, places, |value| value)))
+            }
+        })+
+    };
+}
+narrowed!(u8: U8 u16: U16 u32: U32);
+
+macro_rules! narrowed_by_base {
+    ($($type:ty)+) => {
+        $(impl Narrowed for $type {
+            fn narrowed(
+                parts: &[Part<'_, Self>],
+                rows: usize,
+                places: Option<&Places>,
+                least: Self,
+                most: Self,
+            ) -> (u64, Lanes) {
+                let base = least.bits();
+                let above = |value: Self| value.bits().wrapping_sub(base);
+                // Differences of numbers of up to 31 bits are signed ones of 32.
+                let lanes = if above(most) < 1 << 31 {
+                    Lanes::U32(bring(parts, rows, places, |value| above(value) as u32))
+                } else {
+                    Lanes::U64(bring(parts, rows, places, above))
+                };
+                (base, lanes)
+            }
+        })+
+    };
+}
+narrowed_by_base!(i64 u64);
+
+fn bring<T: Copy, U: Copy + Default>(
+    parts: &[Part<'_, T>],
+    rows: usize,
+    places: Option<&Places>,
+    view: impl Fn(T) -> U,
+) -> Vec<U> {
+    let mut all = Bring::new(places, rows);
+    for part in parts {
+        match part.values {
+            [] => all.same(U::default(), part.rows),
+            values => all.part(values, &view),
+        }
+    }
+    all.finish()
 }
 
 fn expand(dict: &Dict<Addr>) -> IpColumn {
@@ -189,12 +171,14 @@ fn expand(dict: &Dict<Addr>) -> IpColumn {
     column
 }
 
-fn addresses<'a>(parts: impl Iterator<Item = &'a IpColumn> + Clone, rows: &Rows) -> Vec<LeafData> {
-    let narrow: Option<Vec<&Column<u32>>> = parts.clone().map(IpColumn::as_v4).collect();
-    if let Some(narrow_parts) = narrow {
-        return vec![self::narrow(narrow_parts.into_iter(), rows, |v| v), LeafData::Null];
+fn addresses(parts: &[&IpColumn], rows: &Rows, layout: Layout) -> Vec<Content> {
+    let narrow: Option<Vec<Part<'_, u32>>> = parts.iter().map(|part| part.as_v4().map(Part::new)).collect();
+    if let Some(narrow) = narrow {
+        return vec![numbers(&narrow, rows, layout), Content::Null];
     }
-    let (mut v4, mut has_v4, mut v6, mut has_v6) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let total = rows.total;
+    let (mut v4, mut has_v4) = (Vec::with_capacity(total), Vec::with_capacity(total));
+    let (mut v6, mut has_v6) = (Vec::with_capacity(total), Vec::with_capacity(total));
     for part in parts {
         for row in 0..part.len() {
             let addr = part.get(row);
@@ -206,46 +190,68 @@ fn addresses<'a>(parts: impl Iterator<Item = &'a IpColumn> + Clone, rows: &Rows)
             has_v6.push(u8::from(other.is_some()));
         }
     }
-    let v4 = settle(rows.apply(v4), Some(rows.apply(has_v4)));
-    let v6 = settle(rows.apply(v6), Some(rows.apply(has_v6)));
-    vec![
-        v4.map_or(LeafData::Null, |(values, present)| LeafData::Narrow(values, present)),
-        v6.map_or(LeafData::Null, |(values, present)| LeafData::Fixed16(values, present)),
-    ]
+    let v4 = [Part { rows: v4.len(), values: &v4, present: Some(&has_v4) }];
+    let v6 = [Part { rows: v6.len(), values: &v6, present: Some(&has_v6) }];
+    vec![numbers(&v4, rows, layout), wide_addresses(&v6, rows)]
 }
 
-/// One dictionary for all parts, holding only values that occur in stored rows, ordered: codes order as values do.
-pub(super) fn dictionary<'a, T: DictValue + Hash + 'a>(
-    parts: impl Iterator<Item = &'a Dict<T>>,
-    rows: &Rows,
-) -> (Vec<T>, Vec<u32>) {
-    let mut known: HashMap<T, u32, foldhash::fast::RandomState> = HashMap::default();
-    let mut values: Vec<&T> = Vec::new();
-    let mut codes: Vec<u32> = Vec::with_capacity(rows.total);
-    for part in parts {
-        let mut own = Vec::with_capacity(part.values().len() + 1);
-        own.push(0);
-        for value in part.values() {
-            own.push(match known.get(value) {
-                Some(code) => *code,
-                None => {
-                    values.push(value);
-                    known.insert(value.clone(), values.len() as u32);
-                    values.len() as u32
-                }
-            });
+fn wide_addresses(parts: &[Part<'_, u128>], rows: &Rows) -> Content {
+    if let Some(order) = rows.picked() {
+        let (values, present) = pick(parts, order);
+        return settle(present, |present| Content::Fixed16(values, present));
+    }
+    let present = presence(parts, rows.total, rows.places());
+    settle(Some(present), |present| Content::Fixed16(bring(parts, rows.total, rows.places(), |value| value), present))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Numbers of all rows in stored order, as the content says.
+    fn named(content: &Content, rows: usize) -> Vec<Option<u64>> {
+        let number = |lanes: &Lanes, row: usize| match lanes {
+            Lanes::U8(values) => u64::from(values[row]),
+            Lanes::U16(values) => u64::from(values[row]),
+            Lanes::U32(values) => u64::from(values[row]),
+            Lanes::U64(values) => values[row],
+        };
+        let set = |present: &Option<Vec<u8>>, row: usize| present.as_ref().is_none_or(|present| present[row] != 0);
+        let of_row = |row| match content {
+            Content::Null => None,
+            Content::Same(Distinct::Numbers(values)) => Some(values[0]),
+            Content::Coded(Distinct::Numbers(values), codes, present) => {
+                set(present, row).then(|| values[number(codes, row) as usize])
+            }
+            Content::Numbers { base, values, present } => {
+                set(present, row).then(|| base.wrapping_add(number(values, row)))
+            }
+            _ => panic!("numbers are numbers"),
+        };
+        (0..rows).map(of_row).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_those_of_the_rows(
+            rows in prop::collection::vec(prop::option::of(prop_oneof![3i64..6, any::<i64>(), 0i64..1 << 40]), 1..200),
+            part in 1usize..90,
+            layout in prop_oneof![Just(Layout::Delta), Just(Layout::Plain), Just(Layout::DictionaryOrPlain), Just(Layout::DictionaryOrDelta)],
+        ) {
+            let columns: Vec<Column<i64>> = rows.chunks(part).map(|rows| {
+                let mut column = Column::default();
+                rows.iter().for_each(|row| column.push(*row));
+                column
+            }).collect();
+            let cells: Vec<Cells<'_>> = columns.iter().map(Cells::I64).collect();
+            let all = gather(&cells, &Rows::new(rows.len(), None), layout);
+            let want: Vec<_> = rows.iter().map(|row| row.map(|value| value as u64)).collect();
+            prop_assert_eq!(named(&all[0], rows.len()), want.clone());
+            let order: Vec<u32> = (0..rows.len() as u32).rev().filter(|row| row % 3 != 1).collect();
+            let picked = gather(&cells, &Rows::new(rows.len(), Some(order.clone())), layout);
+            let want: Vec<_> = order.iter().map(|row| want[*row as usize]).collect();
+            prop_assert_eq!(named(&picked[0], order.len()), want);
         }
-        codes.extend(part.codes().iter().map(|code| own[*code as usize]));
     }
-    let mut codes = rows.apply(codes);
-    let mut used = vec![false; values.len() + 1];
-    codes.iter().for_each(|code| used[*code as usize] = true);
-    let mut by_value: Vec<u32> = (1..=values.len() as u32).filter(|code| used[*code as usize]).collect();
-    by_value.sort_unstable_by_key(|code| values[*code as usize - 1]);
-    let mut renamed = vec![0u32; values.len() + 1];
-    for (rank, code) in by_value.iter().enumerate() {
-        renamed[*code as usize] = rank as u32 + 1;
-    }
-    codes.iter_mut().for_each(|code| *code = renamed[*code as usize]);
-    (by_value.iter().map(|code| values[*code as usize - 1].clone()).collect(), codes)
 }

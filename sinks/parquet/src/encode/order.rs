@@ -11,19 +11,53 @@ use std::sync::Arc;
 use sink_api::batch::Field;
 use sink_api::{Addr, Direction, FlowBatch};
 
-use super::gather::{LeafData, Rows, dictionary};
+use super::content::Distinct;
+use super::dictionary::Dictionary;
+use super::extent::all_bits;
+use super::rows::Rows;
 use crate::codec::width_of;
 
-/// Bits of a key that one pass of the sort looks at.
+/// Bits of a key that one pass of the sort looks at, at the most.
 const DIGIT_BITS: u32 = 11;
 
 /// Puts rows of these batches (`rows` by number over all batches, or all of them) into stored order. Rows that are equal in
 /// it keep the order in which they came.
 pub fn flow_order(batches: &[Arc<FlowBatch>], total: usize, rows: Option<Vec<u32>>) -> Rows {
-    let chosen = Rows::new(total, rows);
-    let (values, codes) = dictionary(batches.iter().map(|b| &b.subscriber_id), &chosen);
-    let keys = if values.is_empty() { customer_keys(batches, &chosen) } else { Vec::new() };
-    let customers = if values.is_empty() { &keys } else { &codes };
+    let subscribers = Dictionary::new(batches.iter().map(|b| &b.subscriber_id), rows.as_deref());
+    let known = !subscribers.values.is_empty();
+    let customers = if known { subscribers.codes() } else { of_rows(customer_keys(batches, total), rows.as_deref()) };
+    let directions = of_rows(directions(batches, total), rows.as_deref());
+    // Key above, place below: plain numbers that are sorted by the key's bits alone.
+    let place_bits = width_of(customers.len() as u64);
+    let customer_bits = width_of(all_bits(&customers));
+    let direction_bits = width_of(all_bits(&directions));
+    let key_bits = (customer_bits + direction_bits).min(u64::BITS - place_bits);
+    let packed = customers.iter().zip(&directions).enumerate().map(|(place, (customer, direction))| {
+        let key = u64::from(*direction) << customer_bits | u64::from(*customer);
+        key << place_bits | place as u64
+    });
+    let sorted = sort_by_bits(packed.collect(), place_bits, key_bits);
+    let known = known.then(|| {
+        let codes = sorted.iter().map(|packed| (packed >> place_bits) as u32 & !(u32::MAX << customer_bits));
+        (Field::SubscriberId.name(), subscribers.with_codes(codes.collect()).content(None, Distinct::Uuids))
+    });
+    let places = sorted.iter().map(|packed| (packed & !(u64::MAX << place_bits)) as u32);
+    let order = match rows {
+        None => places.collect(),
+        Some(rows) => places.map(|place| rows[place as usize]).collect(),
+    };
+    Rows::ordered(total, order, known)
+}
+
+/// All rows, or these.
+fn of_rows<T: Copy>(values: Vec<T>, rows: Option<&[u32]>) -> Vec<T> {
+    match rows {
+        None => values,
+        Some(rows) => rows.iter().map(|row| values[*row as usize]).collect(),
+    }
+}
+
+fn directions(batches: &[Arc<FlowBatch>], total: usize) -> Vec<u8> {
     let mut directions = Vec::with_capacity(total);
     for batch in batches {
         match batch.direction.values() {
@@ -32,34 +66,16 @@ pub fn flow_order(batches: &[Arc<FlowBatch>], total: usize, rows: Option<Vec<u32
             values => directions.extend_from_slice(values),
         }
     }
-    let directions = chosen.apply(directions);
-    // Key above, place below: plain numbers that are sorted by the key's bits alone.
-    let place_bits = width_of(customers.len() as u64);
-    let customer_bits = width_of(customers.iter().fold(0, |all, key| all | key).into());
-    let direction_bits = width_of(directions.iter().fold(0, |all, key| all | key).into());
-    let key_bits = (customer_bits + direction_bits).min(u64::BITS - place_bits);
-    let packed = customers.iter().zip(&directions).enumerate().map(|(place, (customer, direction))| {
-        let key = u64::from(*direction) << customer_bits | u64::from(*customer);
-        key << place_bits | place as u64
-    });
-    let sorted = sort_by_bits(packed.collect(), place_bits, key_bits);
-    let place = |packed: &u64| (packed & !(u64::MAX << place_bits)) as usize;
-    let known = (!values.is_empty()).then(|| {
-        let codes = sorted.iter().map(|packed| codes[place(packed)]).collect();
-        (Field::SubscriberId.name(), LeafData::Uuid(values, codes))
-    });
-    let order = match &chosen.order {
-        None => sorted.iter().map(|packed| place(packed) as u32).collect(),
-        Some(rows) => sorted.iter().map(|packed| rows[place(packed)]).collect(),
-    };
-    Rows { total, order: Some(order), known }
+    directions
 }
 
 /// Sorts by the `bits` bits above the `skip` lowest, keeping the order of equal ones: a counting sort a digit, lowest first.
 fn sort_by_bits(mut values: Vec<u64>, skip: u32, bits: u32) -> Vec<u64> {
     let mut other = vec![0u64; values.len()];
-    for shift in (skip..skip + bits).step_by(DIGIT_BITS as usize) {
-        let digit = |value: u64| (value >> shift) as usize & ((1 << DIGIT_BITS) - 1);
+    // As few bits a pass as passes allow: the places that a pass writes to then stay in the nearest cache.
+    let digit_bits = bits.div_ceil(bits.div_ceil(DIGIT_BITS).max(1));
+    for shift in (skip..skip + bits).step_by(digit_bits.max(1) as usize) {
+        let digit = |value: u64| (value >> shift) as usize & ((1 << digit_bits) - 1);
         let mut starts = [0usize; 1 << DIGIT_BITS];
         values.iter().for_each(|value| starts[digit(*value)] += 1);
         let mut next = 0;
@@ -77,14 +93,15 @@ fn sort_by_bits(mut values: Vec<u64>, skip: u32, bits: u32) -> Vec<u64> {
 }
 
 /// The customer's address of each row as a number; IPv6 by its network part.
-fn customer_keys(batches: &[Arc<FlowBatch>], chosen: &Rows) -> Vec<u32> {
+fn customer_keys(batches: &[Arc<FlowBatch>], total: usize) -> Vec<u32> {
     let key = |addr: Addr| addr.as_v4().unwrap_or((addr.0 >> 64) as u32);
-    let of_batch = |batch: &Arc<FlowBatch>| -> Vec<u32> {
+    let mut keys = Vec::with_capacity(total);
+    for batch in batches {
         let inward = |row| batch.direction.get(row) == Some(Direction::In as u8);
         let side = |row| if inward(row) { batch.dst_ip.get(row) } else { batch.src_ip.get(row) };
-        (0..batch.len()).map(|row| side(row).map_or(0, key)).collect()
-    };
-    chosen.apply(batches.iter().flat_map(of_batch).collect())
+        keys.extend((0..batch.len()).map(|row| side(row).map_or(0, key)));
+    }
+    keys
 }
 
 #[cfg(test)]

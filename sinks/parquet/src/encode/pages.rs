@@ -5,34 +5,27 @@ use std::ops::Range;
 
 use parquet::basic::Encoding;
 
-use super::extent::{least, most};
-use super::gather::LeafData;
-use super::numbers::NumberDictionary;
-use crate::codec::{Delta, encode_delta, encode_hybrid, width_of};
+use super::content::{Content, Distinct};
+use super::extent::{all_bits, extent, ones};
+use super::lanes::{Lane, Lanes, each_width};
+use super::places::{self, Places};
+use crate::codec::{encode_delta, encode_delta_above, encode_hybrid, encode_hybrid_run, width_of};
 use crate::table::{Layout, Leaf, LeafType};
-
-/// The values of a page.
-pub struct Encoded {
-    pub bytes: Vec<u8>,
-    pub encoding: Encoding,
-}
 
 /// Smallest and largest value of some rows.
 #[derive(Clone, Copy)]
-pub enum Bounds {
-    Narrow(u32, u32),
-    Wide(i64, i64),
+pub(super) enum Bounds {
+    Number(i64, i64),
     Fixed16(u128, u128),
-    /// Of values in a dictionary, by their place in it: they are ordered.
+    /// Of values in an ordered dictionary, by their place in it.
     Code(usize, usize),
 }
 
 impl Bounds {
     /// The bounds of both.
-    pub fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
-            (Self::Narrow(a, b), Self::Narrow(c, d)) => Self::Narrow(a.min(c), b.max(d)),
-            (Self::Wide(a, b), Self::Wide(c, d)) => Self::Wide(a.min(c), b.max(d)),
+            (Self::Number(a, b), Self::Number(c, d)) => Self::Number(a.min(c), b.max(d)),
             (Self::Fixed16(a, b), Self::Fixed16(c, d)) => Self::Fixed16(a.min(c), b.max(d)),
             (Self::Code(a, b), Self::Code(c, d)) => Self::Code(a.min(c), b.max(d)),
             // Bounds of one leaf are of one kind.
@@ -41,141 +34,140 @@ impl Bounds {
     }
 }
 
-/// How one chunk is laid out: its data, and its dictionary when it has one.
-pub struct Plan<'a> {
-    data: &'a LeafData,
+/// A page: levels, the values of the rows that are set, and what the page index says of them.
+pub(super) struct Page {
+    pub levels: Vec<u8>,
+    pub values: Vec<u8>,
+    pub encoding: Encoding,
+    pub rows: usize,
+    pub nulls: usize,
+    pub bounds: Option<Bounds>,
+}
+
+/// How one chunk is laid out.
+pub(super) struct Plan<'a> {
+    pub content: &'a Content,
+    pub places: Option<&'a Places>,
     layout: Layout,
     kind: LeafType,
-    numbers: Option<NumberDictionary>,
 }
 
 impl<'a> Plan<'a> {
-    pub fn new(leaf: &Leaf, data: &'a LeafData) -> Self {
-        let wants = matches!(leaf.layout, Layout::DictionaryOrPlain | Layout::DictionaryOrDelta);
-        let packs = leaf.layout == Layout::DictionaryOrDelta;
-        let numbers = match data {
-            LeafData::Narrow(values, present) if wants => NumberDictionary::new(values, present.as_deref(), packs),
-            LeafData::Wide(values, present) if wants => NumberDictionary::new(values, present.as_deref(), packs),
-            _ => None,
-        };
-        Self { data, layout: leaf.layout, kind: leaf.kind, numbers }
-    }
-
-    pub fn all_null(&self) -> bool {
-        matches!(self.data, LeafData::Null)
-    }
-
-    /// Whether one page holds any number of rows in a few bytes: all null, or all the same value.
-    pub fn is_uniform(&self) -> bool {
-        match self.data {
-            LeafData::Null => true,
-            LeafData::Text(values, codes) => values.len() == 1 && !codes.contains(&0),
-            LeafData::Uuid(values, codes) => values.len() == 1 && !codes.contains(&0),
-            LeafData::Narrow(_, None) | LeafData::Wide(_, None) => {
-                self.numbers.as_ref().is_some_and(|n| n.values.len() == 1)
-            }
-            _ => false,
-        }
-    }
-
-    /// One byte a row, 1 = set, when rows differ. For dictionaries the codes themselves: 0 is null.
-    pub fn present(&self) -> Option<&[u8]> {
-        match self.data {
-            LeafData::Narrow(_, p) | LeafData::Wide(_, p) | LeafData::Fixed16(_, p) => p.as_deref(),
-            LeafData::Null | LeafData::Text(..) | LeafData::Uuid(..) => None,
-        }
-    }
-
-    /// The codes of a text or UUID leaf, 0 = null.
-    pub fn codes(&self) -> Option<&[u32]> {
-        match self.data {
-            LeafData::Text(_, codes) | LeafData::Uuid(_, codes) => Some(codes),
-            _ => None,
-        }
+    pub(super) fn new(leaf: &Leaf, content: &'a Content, places: Option<&'a Places>) -> Self {
+        Self { content, places, layout: leaf.layout, kind: leaf.kind }
     }
 
     /// Bytes of the dictionary page and its number of values.
-    pub fn dictionary_page(&self) -> Option<(Vec<u8>, usize)> {
+    pub(super) fn dictionary_page(&self) -> Option<(Vec<u8>, usize)> {
         let mut bytes = Vec::new();
-        match self.data {
-            LeafData::Text(values, _) => {
+        match self.content.distinct()? {
+            Distinct::Texts(values) => {
                 for value in values {
                     bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
                     bytes.extend_from_slice(value.as_bytes());
                 }
                 Some((bytes, values.len()))
             }
-            LeafData::Uuid(values, _) => {
+            Distinct::Uuids(values) => {
                 values.iter().for_each(|v| bytes.extend_from_slice(v.as_bytes()));
                 Some((bytes, values.len()))
             }
-            _ => self.numbers.as_ref().map(|numbers| {
-                numbers.values.iter().for_each(|v| self.plain_number(*v, &mut bytes));
-                (bytes, numbers.values.len())
+            Distinct::Numbers(values) => {
+                values.iter().for_each(|v| bytes.extend_from_slice(&self.number_bytes(*v as i64)));
+                Some((bytes, values.len()))
+            }
+        }
+    }
+
+    /// The page of a range of rows. Ranges are pages, from the first row on.
+    pub(super) fn page(&self, rows: Range<usize>) -> Page {
+        let count = rows.len();
+        match self.content {
+            Content::Null => same_page(count, 0, Vec::new(), Encoding::PLAIN, None),
+            Content::Same(distinct) => one_code(distinct, 0, count),
+            Content::Coded(distinct, codes, present) => each_width!(codes, codes => {
+                if present.is_none() && let Some((code, most)) = extent(&codes[rows.clone()]) && code == most {
+                    return one_code(distinct, u64::from(code), count);
+                }
+                self.page_of(codes, present.as_deref(), rows, |set| {
+                    let bounds = match distinct {
+                        Distinct::Numbers(values) => bounds_by_code(values, set),
+                        _ => extent(set).map(|(a, b)| Bounds::Code(u64::from(a) as usize, u64::from(b) as usize)),
+                    };
+                    (coded(set), Encoding::RLE_DICTIONARY, bounds)
+                })
+            }),
+            Content::Numbers { base, values, present } => each_width!(values, values => {
+                self.page_of(values, present.as_deref(), rows, |set| {
+                    let number = |above| base.wrapping_add(u64::from(above)) as i64;
+                    let bounds = extent(set).map(|(a, b)| Bounds::Number(number(a), number(b)));
+                    let (bytes, encoding) = self.numbers(*base, set);
+                    (bytes, encoding, bounds)
+                })
+            }),
+            Content::Fixed16(values, present) => self.page_of(values, present.as_deref(), rows, |set| {
+                let bytes = set.iter().flat_map(|v| v.to_be_bytes()).collect();
+                (bytes, Encoding::PLAIN, extent(set).map(|(a, b)| Bounds::Fixed16(a, b)))
             }),
         }
     }
 
-    /// Encodes the set rows of a range.
-    pub fn encode(&self, range: Range<usize>) -> Encoded {
-        if let Some(numbers) = &self.numbers {
-            return coded(&chosen(&numbers.codes, self.present(), range));
-        }
-        match self.data {
-            LeafData::Null => Encoded { bytes: Vec::new(), encoding: Encoding::PLAIN },
-            LeafData::Text(_, codes) | LeafData::Uuid(_, codes) => coded(&set_codes(&codes[range])),
-            LeafData::Fixed16(values, present) => {
-                let set = chosen(values, present.as_deref(), range);
-                let bytes = set.iter().flat_map(|v| v.to_be_bytes()).collect();
-                Encoded { bytes, encoding: Encoding::PLAIN }
+    /// A page of which `encode` gives bytes, encoding and bounds by the values that are set.
+    fn page_of<T: Copy + Default>(
+        &self,
+        values: &[T],
+        present: Option<&[u8]>,
+        rows: Range<usize>,
+        encode: impl FnOnce(&[T]) -> (Vec<u8>, Encoding, Option<Bounds>),
+    ) -> Page {
+        let count = rows.len();
+        let present = present.map(|present| places::page(self.places, present, rows.clone()));
+        let values = places::page(self.places, values, rows);
+        let set = match &present {
+            None => values,
+            Some(present) => Cow::Owned(chosen(&values, present)),
+        };
+        let (bytes, encoding, bounds) = encode(&set);
+        match present {
+            Some(present) if !set.is_empty() && set.len() != count => {
+                let mut levels = Vec::new();
+                encode_hybrid(&present, 1, &mut levels);
+                Page { levels, values: bytes, encoding, rows: count, nulls: count - set.len(), bounds }
             }
-            LeafData::Narrow(values, present) => self.plain_or_delta(&chosen(values, present.as_deref(), range)),
-            LeafData::Wide(values, present) => self.plain_or_delta(&chosen(values, present.as_deref(), range)),
+            _ => same_page(count, u32::from(!set.is_empty()), bytes, encoding, bounds),
         }
     }
 
-    fn plain_or_delta<T: Delta>(&self, values: &[T]) -> Encoded {
-        let mut bytes = Vec::with_capacity(std::mem::size_of_val(values));
+    /// Numbers above `base`, as differences or one after another. Those of 32 bits stand as they are, above 0.
+    fn numbers<T: Lane>(&self, base: u64, above: &[T]) -> (Vec<u8>, Encoding) {
+        let wide = !matches!(self.kind, LeafType::Unsigned(_));
+        let mut bytes = Vec::with_capacity(above.len() * if wide { 8 } else { 4 });
         if matches!(self.layout, Layout::Delta | Layout::DictionaryOrDelta) {
-            encode_delta(values, &mut bytes);
-            return Encoded { bytes, encoding: Encoding::DELTA_BINARY_PACKED };
+            match T::words(above) {
+                Some(words) if wide => encode_delta_above(base, &words, &mut bytes),
+                Some(words) => encode_delta(&words, &mut bytes),
+                None => encode_delta(&numbers_above(base, above), &mut bytes),
+            }
+            return (bytes, Encoding::DELTA_BINARY_PACKED);
         }
-        let width = size_of::<T>();
-        for value in values {
-            bytes.extend_from_slice(&Into::<u64>::into(*value).to_le_bytes()[..width]);
+        match T::words(above) {
+            Some(words) if !wide => {
+                bytes.extend(words.iter().map(|word| word.to_le_bytes()).collect::<Vec<_>>().as_flattened())
+            }
+            _ => numbers_above(base, above).iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes())),
         }
-        Encoded { bytes, encoding: Encoding::PLAIN }
-    }
-
-    /// Smallest and largest set value of a range; `None` when no row is set.
-    pub fn bounds(&self, range: Range<usize>) -> Option<Bounds> {
-        match self.data {
-            LeafData::Null => None,
-            LeafData::Narrow(values, present) => {
-                least_and_most(values, present.as_deref(), range, |v| v).map(|(a, b)| Bounds::Narrow(a, b))
-            }
-            LeafData::Wide(values, present) => {
-                least_and_most(values, present.as_deref(), range, |v| v as i64).map(|(a, b)| Bounds::Wide(a, b))
-            }
-            LeafData::Fixed16(values, present) => {
-                least_and_most(values, present.as_deref(), range, |v| v).map(|(a, b)| Bounds::Fixed16(a, b))
-            }
-            LeafData::Text(_, codes) | LeafData::Uuid(_, codes) => {
-                code_bounds(&codes[range]).map(|(a, b)| Bounds::Code(a, b))
-            }
-        }
+        (bytes, Encoding::PLAIN)
     }
 
     /// Bounds as Parquet stores them.
-    pub fn min_max(&self, bounds: Bounds) -> (Vec<u8>, Vec<u8>) {
-        match (bounds, self.data) {
-            (Bounds::Narrow(a, b), _) => (a.to_le_bytes().into(), b.to_le_bytes().into()),
-            (Bounds::Wide(a, b), _) => (a.to_le_bytes().into(), b.to_le_bytes().into()),
+    pub(super) fn min_max(&self, bounds: Bounds) -> (Vec<u8>, Vec<u8>) {
+        match (bounds, self.content.distinct()) {
+            (Bounds::Number(a, b), _) => (self.number_bytes(a), self.number_bytes(b)),
             (Bounds::Fixed16(a, b), _) => (a.to_be_bytes().into(), b.to_be_bytes().into()),
-            (Bounds::Code(a, b), LeafData::Text(values, _)) => {
+            (Bounds::Code(a, b), Some(Distinct::Texts(values))) => {
                 (values[a].as_bytes().into(), values[b].as_bytes().into())
             }
-            (Bounds::Code(a, b), LeafData::Uuid(values, _)) => {
+            (Bounds::Code(a, b), Some(Distinct::Uuids(values))) => {
                 (values[a].as_bytes().into(), values[b].as_bytes().into())
             }
             // Codes are bounds of texts and UUIDs only.
@@ -183,51 +175,102 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn plain_number(&self, value: u64, out: &mut Vec<u8>) {
+    fn number_bytes(&self, value: i64) -> Vec<u8> {
         match self.kind {
-            LeafType::Unsigned(_) => out.extend_from_slice(&(value as u32).to_le_bytes()),
-            _ => out.extend_from_slice(&value.to_le_bytes()),
+            LeafType::Unsigned(_) => (value as u32).to_le_bytes().into(),
+            _ => value.to_le_bytes().into(),
         }
     }
 }
 
-/// The rows of a range that are set.
-fn chosen<'v, T: Copy>(values: &'v [T], present: Option<&[u8]>, range: Range<usize>) -> Cow<'v, [T]> {
-    match present {
-        None => Cow::Borrowed(&values[range]),
-        Some(present) => {
-            let pairs = values[range.clone()].iter().zip(&present[range]);
-            pairs.filter(|(_, p)| **p != 0).map(|(v, _)| *v).collect()
-        }
-    }
+/// A page of which all rows are set (`level` 1) or none (0).
+fn same_page(rows: usize, level: u32, values: Vec<u8>, encoding: Encoding, bounds: Option<Bounds>) -> Page {
+    let mut levels = Vec::new();
+    encode_hybrid_run(level, rows, 1, &mut levels);
+    Page { levels, values, encoding, rows, nulls: if level == 0 { rows } else { 0 }, bounds }
 }
 
-fn set_codes(codes: &[u32]) -> Vec<u32> {
-    codes.iter().filter(|c| **c != 0).map(|c| c - 1).collect()
+/// A page of which all rows have the same code.
+fn one_code(distinct: &Distinct, code: u64, rows: usize) -> Page {
+    let width = width_of(code);
+    let mut codes = vec![width as u8];
+    encode_hybrid_run(code as u32, rows, width, &mut codes);
+    let bounds = match distinct {
+        Distinct::Numbers(values) => Bounds::Number(values[code as usize] as i64, values[code as usize] as i64),
+        Distinct::Texts(_) | Distinct::Uuids(_) => Bounds::Code(code as usize, code as usize),
+    };
+    same_page(rows, 1, codes, Encoding::RLE_DICTIONARY, Some(bounds))
+}
+
+fn numbers_above<T: Lane>(base: u64, above: &[T]) -> Vec<u64> {
+    above.iter().map(|value| base.wrapping_add((*value).into())).collect()
+}
+
+/// The values of rows that are set. Every value is written and the next one takes its place unless it is kept: that takes no
+/// decision.
+fn chosen<T: Copy + Default>(values: &[T], present: &[u8]) -> Vec<T> {
+    let set = ones(present);
+    let mut kept = vec![T::default(); set + 1];
+    let mut next = 0;
+    for (value, present) in values.iter().zip(present) {
+        kept[next] = *value;
+        next += usize::from(*present);
+    }
+    kept.truncate(set);
+    kept
 }
 
 /// A page of dictionary codes: their width, then the codes.
-fn coded(codes: &[u32]) -> Encoded {
-    let width = width_of(codes.iter().fold(0, |all, code| all | code).into());
-    let mut bytes = vec![width as u8];
+fn coded<T: Copy + Default + Eq + Into<u64> + std::ops::BitOr<Output = T>>(codes: &[T]) -> Vec<u8> {
+    let width = width_of(all_bits(codes));
+    let mut bytes = Vec::with_capacity(codes.len() * width as usize / 8 + 64);
+    bytes.push(width as u8);
     encode_hybrid(codes, width, &mut bytes);
-    Encoded { bytes, encoding: Encoding::RLE_DICTIONARY }
+    bytes
 }
 
-/// Smallest and largest set value of a range, after `view`.
-fn least_and_most<T: Copy, U: Copy + Ord>(
-    values: &[T],
-    present: Option<&[u8]>,
-    range: Range<usize>,
-    view: impl Fn(T) -> U,
-) -> Option<(U, U)> {
-    let set = chosen(values, present, range);
-    Some((least(&set, &view)?, most(&set, &view)?))
+/// Smallest and largest of the numbers that these codes name: each number is looked at once, however many rows have it.
+fn bounds_by_code<T: Copy + Eq + Into<u64>>(numbers: &[u64], codes: &[T]) -> Option<Bounds> {
+    let occurs = marked(numbers.len(), codes);
+    let found = numbers.iter().zip(occurs).filter(|(_, occurs)| *occurs != 0).map(|(number, _)| *number as i64);
+    let bounds = found.fold((i64::MAX, i64::MIN), |(least, most), number| (least.min(number), most.max(number)));
+    (!codes.is_empty()).then_some(Bounds::Number(bounds.0, bounds.1))
 }
 
-/// Smallest and largest value (by index) among codes; codes order as values do.
-fn code_bounds(codes: &[u32]) -> Option<(usize, usize)> {
-    // Null is 0 and becomes the largest.
-    let (least, most) = (least(codes, |code| code.wrapping_sub(1))?, most(codes, |code| code)?);
-    (most > 0).then(|| (least as usize, most as usize - 1))
+/// By code, whether it occurs (1).
+fn marked<T: Copy + Into<u64>>(count: usize, codes: &[T]) -> Vec<u8> {
+    let mut occurs = vec![0; if size_of::<T>() == 1 { 0x100 } else { count }];
+    match occurs.first_chunk_mut::<0x100>() {
+        // A byte is always within: no code needs a check.
+        Some(occurs) if size_of::<T>() == 1 => {
+            codes.iter().for_each(|code| occurs[usize::from((*code).into() as u8)] = 1)
+        }
+        _ => codes.iter().for_each(|code| occurs[(*code).into() as usize] = 1),
+    }
+    occurs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn rows_that_are_set_are_chosen(rows in prop::collection::vec(prop::option::of(any::<u16>()), 0..600)) {
+            let values: Vec<u16> = rows.iter().map(|row| row.unwrap_or(7)).collect();
+            let present: Vec<u8> = rows.iter().map(|row| u8::from(row.is_some())).collect();
+            prop_assert_eq!(chosen(&values, &present), rows.into_iter().flatten().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn bounds_are_those_of_the_named_numbers(numbers in prop::collection::vec(any::<u64>(), 1..200), codes in prop::collection::vec(any::<u8>(), 0..50)) {
+            let codes: Vec<u8> = codes.iter().map(|code| (usize::from(*code) % numbers.len()) as u8).collect();
+            let named = || codes.iter().map(|code| numbers[usize::from(*code)] as i64);
+            match bounds_by_code(&numbers, &codes) {
+                Some(Bounds::Number(least, most)) => prop_assert_eq!((Some(least), Some(most)), (named().min(), named().max())),
+                _ => prop_assert!(codes.is_empty()),
+            }
+        }
+    }
 }

@@ -8,7 +8,7 @@ use sink_api::batch::Field;
 use sink_api::rollup::{RollupDef, RollupRows, RollupSums};
 
 use super::commit::Commit;
-use crate::encode::{Rows, flow_order};
+use crate::encode::{Rows, extent, flow_order};
 use crate::layout::{Partitioning, day, is_table_name};
 use crate::table::{Table, flow_cells, rollup_cells};
 
@@ -135,8 +135,8 @@ pub(crate) fn partition_rows(
 ) -> (BTreeMap<String, Part>, u64) {
     let mut bounds = (i64::MAX, i64::MIN);
     for times in parts_times {
-        bounds.0 = times.iter().fold(bounds.0, |least, time| least.min(*time));
-        bounds.1 = times.iter().fold(bounds.1, |most, time| most.max(*time));
+        let (least, most) = extent(times).unwrap_or(bounds);
+        bounds = (bounds.0.min(least), bounds.1.max(most));
     }
     let mut parts = BTreeMap::new();
     if bounds.0 >= cutoff_ms && by.name(bounds.0) == by.name(bounds.1) {
