@@ -47,6 +47,8 @@ struct Open<'a> {
     encodings: Vec<PageEncodingStats>,
     index: ColumnIndexBuilder,
     offsets: OffsetIndexBuilder,
+    /// Pages of data to come.
+    pages: usize,
     /// Pages until compression is tried again.
     uncompressed_pages: usize,
 }
@@ -73,6 +75,7 @@ impl ChunkEncoder {
             encodings: Vec::new(),
             index: ColumnIndexBuilder::new(column.physical_type()),
             offsets: OffsetIndexBuilder::new(),
+            pages: 0,
             uncompressed_pages: 0,
         };
         let mut dictionary_offset = None;
@@ -82,6 +85,7 @@ impl ChunkEncoder {
         }
         let data_offset = open.sink.bytes_written() as i64;
         let page_rows = if plan.content.is_uniform() { rows.max(1) } else { PAGE_ROWS };
+        open.pages = rows.div_ceil(page_rows);
         let (mut nulls, mut bounds) = (0, None::<Bounds>);
         for start in (0..rows).step_by(page_rows) {
             let page = plan.page(start..rows.min(start + page_rows));
@@ -141,6 +145,10 @@ impl ChunkEncoder {
         let (offset, size) =
             open.write(CompressedPage::new(data, uncompressed), PageType::DATA_PAGE_V2, page.encoding)?;
         open.offsets.append_offset_and_size(offset, size);
+        // Pages are alike: so much room at once spares growing to it, which copies what is there.
+        open.pages -= 1;
+        let room = open.pages * size as usize;
+        open.sink.inner_mut().reserve(room);
         Ok(())
     }
 

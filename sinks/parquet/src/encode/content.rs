@@ -24,7 +24,8 @@ pub(super) enum Content {
 /// The values of a dictionary. Texts and UUIDs are ordered, so that their codes order as they do.
 #[derive(Debug)]
 pub(super) enum Distinct {
-    Numbers(Vec<u64>),
+    /// As they are stored, signed.
+    Numbers(Vec<i64>),
     Texts(Vec<Text>),
     Uuids(Vec<Uuid>),
 }

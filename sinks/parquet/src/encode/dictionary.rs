@@ -93,10 +93,13 @@ impl<'a, T: Ranked + 'a> Dictionary<'a, T> {
 
     /// One code a row, of which 0 is the first value, and which rows are set unless all are.
     fn lanes(&self, places: Option<&Places>) -> (Lanes, Option<Vec<u8>>) {
-        let codes = match self.values.len() {
-            ..=0x100 => Lanes::U8(self.bring(places, |code| code.saturating_sub(1) as u8)),
-            ..=0x1_0000 => Lanes::U16(self.bring(places, |code| code.saturating_sub(1) as u16)),
-            _ => Lanes::U32(self.bring(places, |code| code.saturating_sub(1))),
+        let count = self.values.len();
+        let codes = if count <= 1 << u8::BITS {
+            Lanes::U8(self.bring(places, |code| code.saturating_sub(1) as u8))
+        } else if count <= 1 << u16::BITS {
+            Lanes::U16(self.bring(places, |code| code.saturating_sub(1) as u16))
+        } else {
+            Lanes::U32(self.bring(places, |code| code.saturating_sub(1)))
         };
         (codes, self.has_nulls.then(|| self.bring(places, |code| u8::from(code != 0))))
     }
@@ -113,7 +116,8 @@ impl<'a, T: Ranked + 'a> Dictionary<'a, T> {
 
 type Parts<'a> = Vec<(Cow<'a, [u32]>, Vec<u32>)>;
 
-/// All values of all parts, each once (found by its number where it has one), and what the parts' codes mean: 0 is null, `n` is value `n - 1`.
+/// All values of all parts, each once (found by its number where it has one), and what the parts' codes mean: 0 is null, `n`
+/// is value `n - 1`.
 fn merged<'a, T: Ranked + 'a>(parts: impl Iterator<Item = &'a Dict<T>>) -> (Vec<&'a T>, Parts<'a>) {
     let mut known: HashMap<T, u32, foldhash::fast::RandomState> = HashMap::default();
     let mut by_number: Vec<u32> = Vec::new();

@@ -8,6 +8,11 @@ pub(crate) fn extent<T: Copy + Ord>(values: &[T]) -> Option<(T, T)> {
     Some(fold(values, (first, first), |(least, most), value| (least.min(value), most.max(value))))
 }
 
+/// Whether a value is among them. Looks at all of them: no step depends on the one before.
+pub(super) fn contains<T: Copy + Eq>(values: &[T], wanted: T) -> bool {
+    fold(values, 0, |found, value| found | u8::from(value == wanted)) != 0
+}
+
 /// All bits that any value has.
 pub(super) fn all_bits<T: Copy + Default + Into<u64> + std::ops::BitOr<Output = T>>(values: &[T]) -> u64 {
     fold(values, T::default(), |all, value| all | value).into()
@@ -52,6 +57,8 @@ mod tests {
             let signed: Vec<i64> = values.iter().map(|value| *value as i64).collect();
             prop_assert_eq!(extent(&signed), signed.iter().copied().min().zip(signed.iter().copied().max()));
             let rows: Vec<u8> = values.iter().map(|value| (value % 7 != 0) as u8).collect();
+            let bytes: Vec<u8> = values.iter().map(|value| *value as u8).collect();
+            prop_assert!((0..=u8::MAX).all(|byte| super::contains(&bytes, byte) == bytes.contains(&byte)));
             prop_assert_eq!(ones(&rows), rows.iter().filter(|row| **row != 0).count());
         }
     }

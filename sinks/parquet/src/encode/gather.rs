@@ -66,7 +66,7 @@ fn numbers_of<T: Narrowed>(parts: &[Part<'_, T>], rows: usize, places: Option<&P
     };
     let full = parts.iter().all(Part::is_full);
     if full && least.bits() == most.bits() {
-        return Content::Same(Distinct::Numbers(vec![least.bits()]));
+        return Content::Same(Distinct::Numbers(vec![least.bits() as i64]));
     }
     let present = (!full).then(|| presence(parts, rows, places));
     settle(present, |present| {
@@ -74,7 +74,11 @@ fn numbers_of<T: Narrowed>(parts: &[Part<'_, T>], rows: usize, places: Option<&P
         if packs || layout == Layout::DictionaryOrPlain {
             let source = Source { parts, rows, places, least, most };
             if let Some(NumberDictionary { values, codes }) = NumberDictionary::new(&source, packs) {
-                return Content::Coded(Distinct::Numbers(values), codes, present);
+                return Content::Coded(
+                    Distinct::Numbers(values.into_iter().map(|value| value as i64).collect()),
+                    codes,
+                    present,
+                );
             }
         }
         let (base, values) = T::narrowed(parts, rows, places, least, most);
@@ -220,9 +224,9 @@ mod tests {
         let set = |present: &Option<Vec<u8>>, row: usize| present.as_ref().is_none_or(|present| present[row] != 0);
         let of_row = |row| match content {
             Content::Null => None,
-            Content::Same(Distinct::Numbers(values)) => Some(values[0]),
+            Content::Same(Distinct::Numbers(values)) => Some(values[0] as u64),
             Content::Coded(Distinct::Numbers(values), codes, present) => {
-                set(present, row).then(|| values[number(codes, row) as usize])
+                set(present, row).then(|| values[number(codes, row) as usize] as u64)
             }
             Content::Numbers { base, values, present } => {
                 set(present, row).then(|| base.wrapping_add(number(values, row)))

@@ -1,6 +1,7 @@
 //! Numbers held in as few bytes each as they need.
 
 use std::borrow::Cow;
+use std::ops::BitOr;
 
 use super::chunk::PAGE_ROWS;
 use super::extent::all_bits;
@@ -38,7 +39,7 @@ impl Lanes {
 }
 
 /// A number in lanes.
-pub(super) trait Lane: Copy + Into<u64> {
+pub(super) trait Lane: Copy + Default + Ord + Into<u64> + TryFrom<u32> + BitOr<Output = Self> {
     /// The numbers in 32 bits, when they are no wider.
     fn words(values: &[Self]) -> Option<Cow<'_, [u32]>>;
 }

@@ -125,8 +125,8 @@ fn complete_table<T: Number>(source: &Source<'_, T>, distinct: &mut Vec<u64>, kn
     }
 }
 
-/// Which numbers occur (1), by what they are above the smallest one. `N` is a power of two above the largest: the remainder, which
-/// is the number itself, spares each row a check.
+/// Which numbers occur (1), by what they are above the smallest one. `N` is a power of two above the largest: the remainder,
+/// which is the number itself, spares each row a check.
 fn marks<T: Number, const N: usize>(source: &Source<'_, T>) -> Vec<u8> {
     let mut all = vec![0; N];
     let (Some(occurs), least) = (all.first_chunk_mut::<N>(), source.least.bits()) else { return all };

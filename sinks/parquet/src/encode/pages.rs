@@ -6,11 +6,14 @@ use std::ops::Range;
 use parquet::basic::Encoding;
 
 use super::content::{Content, Distinct};
-use super::extent::{all_bits, extent, ones};
+use super::extent::{all_bits, contains, extent, ones};
 use super::lanes::{Lane, Lanes, each_width};
 use super::places::{self, Places};
 use crate::codec::{encode_delta, encode_delta_above, encode_hybrid, encode_hybrid_run, width_of};
 use crate::table::{Layout, Leaf, LeafType};
+
+/// Numbers that are each searched for among a page's codes; more are marked.
+const SEARCHED_MAX: usize = 16;
 
 /// Smallest and largest value of some rows.
 #[derive(Clone, Copy)]
@@ -48,13 +51,19 @@ pub(super) struct Page {
 pub(super) struct Plan<'a> {
     pub content: &'a Content,
     pub places: Option<&'a Places>,
+    /// Codes of numbers in the order of the numbers.
+    ordered: Vec<u32>,
     layout: Layout,
     kind: LeafType,
 }
 
 impl<'a> Plan<'a> {
     pub(super) fn new(leaf: &Leaf, content: &'a Content, places: Option<&'a Places>) -> Self {
-        Self { content, places, layout: leaf.layout, kind: leaf.kind }
+        let ordered = match content {
+            Content::Coded(Distinct::Numbers(numbers), ..) => by_number(numbers),
+            _ => Vec::new(),
+        };
+        Self { content, places, ordered, layout: leaf.layout, kind: leaf.kind }
     }
 
     /// Bytes of the dictionary page and its number of values.
@@ -73,7 +82,7 @@ impl<'a> Plan<'a> {
                 Some((bytes, values.len()))
             }
             Distinct::Numbers(values) => {
-                values.iter().for_each(|v| bytes.extend_from_slice(&self.number_bytes(*v as i64)));
+                values.iter().for_each(|v| bytes.extend_from_slice(&self.number_bytes(*v)));
                 Some((bytes, values.len()))
             }
         }
@@ -85,31 +94,50 @@ impl<'a> Plan<'a> {
         match self.content {
             Content::Null => same_page(count, 0, Vec::new(), Encoding::PLAIN, None),
             Content::Same(distinct) => one_code(distinct, 0, count),
-            Content::Coded(distinct, codes, present) => each_width!(codes, codes => {
-                if present.is_none() && let Some((code, most)) = extent(&codes[rows.clone()]) && code == most {
-                    return one_code(distinct, u64::from(code), count);
-                }
-                self.page_of(codes, present.as_deref(), rows, |set| {
-                    let bounds = match distinct {
-                        Distinct::Numbers(values) => bounds_by_code(values, set),
-                        _ => extent(set).map(|(a, b)| Bounds::Code(u64::from(a) as usize, u64::from(b) as usize)),
-                    };
-                    (coded(set), Encoding::RLE_DICTIONARY, bounds)
-                })
-            }),
-            Content::Numbers { base, values, present } => each_width!(values, values => {
-                self.page_of(values, present.as_deref(), rows, |set| {
-                    let number = |above| base.wrapping_add(u64::from(above)) as i64;
-                    let bounds = extent(set).map(|(a, b)| Bounds::Number(number(a), number(b)));
-                    let (bytes, encoding) = self.numbers(*base, set);
-                    (bytes, encoding, bounds)
-                })
-            }),
+            Content::Coded(distinct, codes, present) => {
+                each_width!(codes, codes => self.coded_page(distinct, codes, present.as_deref(), rows))
+            }
+            Content::Numbers { base, values, present } => {
+                each_width!(values, values => self.number_page(*base, values, present.as_deref(), rows))
+            }
             Content::Fixed16(values, present) => self.page_of(values, present.as_deref(), rows, |set| {
                 let bytes = set.iter().flat_map(|v| v.to_be_bytes()).collect();
                 (bytes, Encoding::PLAIN, extent(set).map(|(a, b)| Bounds::Fixed16(a, b)))
             }),
         }
+    }
+
+    fn coded_page<T: Lane>(
+        &self,
+        distinct: &Distinct,
+        codes: &[T],
+        present: Option<&[u8]>,
+        rows: Range<usize>,
+    ) -> Page {
+        if present.is_none()
+            && let Some((code, most)) = extent(&codes[rows.clone()])
+            && code == most
+        {
+            return one_code(distinct, code.into(), rows.len());
+        }
+        self.page_of(codes, present, rows, |set| {
+            let bounds = match distinct {
+                Distinct::Numbers(values) => {
+                    ends_by_code(&self.ordered, set).map(|(a, b)| Bounds::Number(values[a], values[b]))
+                }
+                _ => extent(set).map(|(a, b)| Bounds::Code(a.into() as usize, b.into() as usize)),
+            };
+            (coded(set), Encoding::RLE_DICTIONARY, bounds)
+        })
+    }
+
+    fn number_page<T: Lane>(&self, base: u64, above: &[T], present: Option<&[u8]>, rows: Range<usize>) -> Page {
+        self.page_of(above, present, rows, |set| {
+            let number = |above: T| base.wrapping_add(above.into()) as i64;
+            let bounds = extent(set).map(|(a, b)| Bounds::Number(number(a), number(b)));
+            let (bytes, encoding) = self.numbers(base, set);
+            (bytes, encoding, bounds)
+        })
     }
 
     /// A page of which `encode` gives bytes, encoding and bounds by the values that are set.
@@ -141,8 +169,8 @@ impl<'a> Plan<'a> {
     /// Numbers above `base`, as differences or one after another. Those of 32 bits stand as they are, above 0.
     fn numbers<T: Lane>(&self, base: u64, above: &[T]) -> (Vec<u8>, Encoding) {
         let wide = !matches!(self.kind, LeafType::Unsigned(_));
-        let mut bytes = Vec::with_capacity(above.len() * if wide { 8 } else { 4 });
         if matches!(self.layout, Layout::Delta | Layout::DictionaryOrDelta) {
+            let mut bytes = Vec::with_capacity(size_of_val(above));
             match T::words(above) {
                 Some(words) if wide => encode_delta_above(base, &words, &mut bytes),
                 Some(words) => encode_delta(&words, &mut bytes),
@@ -150,12 +178,10 @@ impl<'a> Plan<'a> {
             }
             return (bytes, Encoding::DELTA_BINARY_PACKED);
         }
-        match T::words(above) {
-            Some(words) if !wide => {
-                bytes.extend(words.iter().map(|word| word.to_le_bytes()).collect::<Vec<_>>().as_flattened())
-            }
-            _ => numbers_above(base, above).iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes())),
-        }
+        let bytes = match T::words(above) {
+            Some(words) if !wide => words.iter().map(|word| word.to_le_bytes()).collect::<Vec<_>>().into_flattened(),
+            _ => numbers_above(base, above).iter().flat_map(|number| number.to_le_bytes()).collect(),
+        };
         (bytes, Encoding::PLAIN)
     }
 
@@ -196,7 +222,7 @@ fn one_code(distinct: &Distinct, code: u64, rows: usize) -> Page {
     let mut codes = vec![width as u8];
     encode_hybrid_run(code as u32, rows, width, &mut codes);
     let bounds = match distinct {
-        Distinct::Numbers(values) => Bounds::Number(values[code as usize] as i64, values[code as usize] as i64),
+        Distinct::Numbers(values) => Bounds::Number(values[code as usize], values[code as usize]),
         Distinct::Texts(_) | Distinct::Uuids(_) => Bounds::Code(code as usize, code as usize),
     };
     same_page(rows, 1, codes, Encoding::RLE_DICTIONARY, Some(bounds))
@@ -221,7 +247,7 @@ fn chosen<T: Copy + Default>(values: &[T], present: &[u8]) -> Vec<T> {
 }
 
 /// A page of dictionary codes: their width, then the codes.
-fn coded<T: Copy + Default + Eq + Into<u64> + std::ops::BitOr<Output = T>>(codes: &[T]) -> Vec<u8> {
+fn coded<T: Lane>(codes: &[T]) -> Vec<u8> {
     let width = width_of(all_bits(codes));
     let mut bytes = Vec::with_capacity(codes.len() * width as usize / 8 + 64);
     bytes.push(width as u8);
@@ -229,16 +255,30 @@ fn coded<T: Copy + Default + Eq + Into<u64> + std::ops::BitOr<Output = T>>(codes
     bytes
 }
 
-/// Smallest and largest of the numbers that these codes name: each number is looked at once, however many rows have it.
-fn bounds_by_code<T: Copy + Eq + Into<u64>>(numbers: &[u64], codes: &[T]) -> Option<Bounds> {
-    let occurs = marked(numbers.len(), codes);
-    let found = numbers.iter().zip(occurs).filter(|(_, occurs)| *occurs != 0).map(|(number, _)| *number as i64);
-    let bounds = found.fold((i64::MAX, i64::MIN), |(least, most), number| (least.min(number), most.max(number)));
-    (!codes.is_empty()).then_some(Bounds::Number(bounds.0, bounds.1))
+/// Codes in the order of the numbers that they name.
+fn by_number(numbers: &[i64]) -> Vec<u32> {
+    let mut codes: Vec<u32> = (0..numbers.len() as u32).collect();
+    // Most are in order already, of which this sort makes use.
+    codes.sort_by_key(|code| numbers[*code as usize]);
+    codes
+}
+
+/// The codes of the smallest and the largest number among these; `ordered` are all codes in the order of their numbers. Looks
+/// from both ends: the first numbers that occur end the search.
+fn ends_by_code<T: Lane>(ordered: &[u32], codes: &[T]) -> Option<(usize, usize)> {
+    let ends = |occurs: &dyn Fn(&&u32) -> bool| {
+        let (least, most) = (ordered.iter().find(occurs)?, ordered.iter().rev().find(occurs)?);
+        Some((*least as usize, *most as usize))
+    };
+    if ordered.len() <= SEARCHED_MAX {
+        return ends(&|code| T::try_from(**code).is_ok_and(|code| contains(codes, code)));
+    }
+    let occurs = marked(ordered.len(), codes);
+    ends(&|code| occurs[**code as usize] != 0)
 }
 
 /// By code, whether it occurs (1).
-fn marked<T: Copy + Into<u64>>(count: usize, codes: &[T]) -> Vec<u8> {
+fn marked<T: Lane>(count: usize, codes: &[T]) -> Vec<u8> {
     let mut occurs = vec![0; if size_of::<T>() == 1 { 0x100 } else { count }];
     match occurs.first_chunk_mut::<0x100>() {
         // A byte is always within: no code needs a check.
@@ -264,13 +304,11 @@ mod tests {
         }
 
         #[test]
-        fn bounds_are_those_of_the_named_numbers(numbers in prop::collection::vec(any::<u64>(), 1..200), codes in prop::collection::vec(any::<u8>(), 0..50)) {
+        fn bounds_are_those_of_the_named_numbers(numbers in prop::collection::vec(any::<i64>(), 1..200), codes in prop::collection::vec(any::<u8>(), 0..50)) {
             let codes: Vec<u8> = codes.iter().map(|code| (usize::from(*code) % numbers.len()) as u8).collect();
-            let named = || codes.iter().map(|code| numbers[usize::from(*code)] as i64);
-            match bounds_by_code(&numbers, &codes) {
-                Some(Bounds::Number(least, most)) => prop_assert_eq!((Some(least), Some(most)), (named().min(), named().max())),
-                _ => prop_assert!(codes.is_empty()),
-            }
+            let named = || codes.iter().map(|code| numbers[usize::from(*code)]);
+            let ends = ends_by_code(&by_number(&numbers), &codes).map(|(least, most)| (numbers[least], numbers[most]));
+            prop_assert_eq!(ends, named().min().zip(named().max()));
         }
     }
 }
