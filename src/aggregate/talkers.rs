@@ -14,7 +14,7 @@ use super::combos::REFUSED;
 use super::others::Others;
 use super::out::Out;
 use super::rollup::{Block, KEYS_AHEAD, KeyHash, Keyed, key_of, numbers_of};
-use super::shares::{List, Piece};
+use super::shares::Piece;
 use super::view::{Names, Pass};
 use crate::flow::rollup::Role;
 use crate::flow::{Addr, Measures};
@@ -83,7 +83,14 @@ impl Talkers {
     fn book_lists(&mut self, block: &Block<'_>, buckets: &mut Buckets, hash: &KeyHash) {
         let (amounts, hash_of) = (&block.gathered.amounts, |key| hash.of(key));
         for list in block.shares.lists() {
-            self.part(list);
+            self.customers.clear();
+            self.strangers.clear();
+            let pieces = list.rows.iter().map(|row| Piece::from(*row)).chain(list.parts.iter().copied());
+            pieces.for_each(|piece| match self.hosts[piece.key as usize] {
+                Host::Customer => self.customers.push(piece),
+                Host::Stranger => self.strangers.push(piece),
+                Host::None => {}
+            });
             let Bucket { sums, others, .. } = buckets.marked(list.number);
             sums.add_pieces(&self.customers, &self.keys, amounts, hash_of);
             if !self.strangers.is_empty() {
@@ -95,25 +102,6 @@ impl Talkers {
                 }
             }
         }
-    }
-
-    /// Parts a list by kind of host. Which kind comes next nobody can foresee, so nothing depends on it but where it is put.
-    fn part(&mut self, list: &List) {
-        let Self { hosts, customers, strangers, .. } = self;
-        let room = list.rows.len() + list.parts.len() + 1;
-        for pieces in [&mut *customers, &mut *strangers] {
-            pieces.resize(room, Piece::from(0));
-        }
-        let (mut customers_end, mut strangers_end) = (0, 0);
-        let pieces = list.rows.iter().map(|row| Piece::from(*row)).chain(list.parts.iter().copied());
-        pieces.for_each(|piece| {
-            let host = hosts[piece.key as usize];
-            (customers[customers_end], strangers[strangers_end]) = (piece, piece);
-            customers_end += usize::from(host == Host::Customer);
-            strangers_end += usize::from(host == Host::Stranger);
-        });
-        customers.truncate(customers_end);
-        strangers.truncate(strangers_end);
     }
 
     /// Books a flow bucket by bucket: without new customers when there is no room, without what was emitted before a crash.
