@@ -240,8 +240,8 @@ mod tests {
             }
             for shares in [&narrow, &wide] {
                 let mut want = Booked::new();
-                for row in 0..flows.len() {
-                    flow.share(row, shares.width(), &amounts[row]).each(&amounts[row], |number, amount| {
+                for (row, whole) in amounts[..flows.len()].iter().enumerate() {
+                    flow.share(row, shares.width(), whole).each(whole, |number, amount| {
                         assert!(want.insert((number, row as u32), *amount).is_none());
                     });
                 }

@@ -9,7 +9,7 @@
 
 use super::bytes::{DecodeError, Reader};
 use super::pack;
-use crate::flow::column::Column;
+use crate::flow::column::{Column, present_values};
 
 /// Rows up to which a column of one single value takes no bytes a row. Above, each row takes a byte, so that what decoding
 /// reserves stays proportional to its input.
@@ -134,7 +134,7 @@ pub fn put_column<T: Plain>(column: &Column<T>, out: &mut Vec<u8>) {
     };
     out.push(SOME_PRESENT);
     pack::put_bitmap(present, out);
-    let values = pack::present_values(column.values(), present, column.len() - column.null_count());
+    let values = present_values(column.values(), present, column.len() - column.null_count());
     put_values(&values, out);
 }
 

@@ -10,7 +10,7 @@ mod plain;
 
 pub use dict::{Dict, DictValue, Text, Uuid};
 pub use ip::IpColumn;
-pub use plain::Column;
+pub use plain::{Column, present_values};
 
 /// Row validity. Empty while every row is alike (then `all_null` says which), else one byte a row, 1 = present.
 #[derive(Clone, Debug, Default)]

@@ -224,12 +224,34 @@ pub(super) fn retain<T>(values: &mut Vec<T>, keep: &[bool]) {
     values.truncate(kept);
 }
 
+/// The values of rows that are present (1 in `present`), of which there are `count`, in order. Each value is written, and the next one
+/// over it unless it is kept: without a branch a row, which columns of few values would mispredict.
+pub fn present_values<T: Copy + Default>(values: &[T], present: &[u8], count: usize) -> Vec<T> {
+    // One more: what comes after the last one that is present is written there.
+    let mut kept = vec![T::default(); count + 1];
+    let mut at = 0;
+    for (value, present) in values.iter().zip(present) {
+        kept[at] = *value;
+        at += usize::from(*present);
+    }
+    kept.truncate(count);
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn values_that_are_present_are_kept_in_order(rows in prop::collection::vec(prop::option::of(any::<i64>()), 0..100)) {
+            let values: Vec<i64> = rows.iter().map(|row| row.unwrap_or(7)).collect();
+            let present: Vec<u8> = rows.iter().map(|row| u8::from(row.is_some())).collect();
+            let want: Vec<i64> = rows.iter().flatten().copied().collect();
+            prop_assert_eq!(present_values(&values, &present, want.len()), want);
+        }
+
         #[test]
         fn keeps_what_is_to_be_kept(rows in prop::collection::vec((prop::option::of(any::<u16>()), any::<bool>()), 0..20)) {
             let mut column = Column::default();

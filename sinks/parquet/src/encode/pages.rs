@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use parquet::basic::Encoding;
+use sink_api::column::present_values;
 
 use super::content::{Content, Distinct};
 use super::extent::{all_bits, contains, extent, ones};
@@ -153,7 +154,7 @@ impl<'a> Plan<'a> {
         let values = places::page(self.places, values, rows);
         let set = match &present {
             None => values,
-            Some(present) => Cow::Owned(chosen(&values, present)),
+            Some(present) => Cow::Owned(present_values(&values, present, ones(present))),
         };
         let (bytes, encoding, bounds) = encode(&set);
         match present {
@@ -232,20 +233,6 @@ fn numbers_above<T: Lane>(base: u64, above: &[T]) -> Vec<u64> {
     above.iter().map(|value| base.wrapping_add((*value).into())).collect()
 }
 
-/// The values of rows that are set. Every value is written and the next one takes its place unless it is kept: that takes no
-/// decision.
-fn chosen<T: Copy + Default>(values: &[T], present: &[u8]) -> Vec<T> {
-    let set = ones(present);
-    let mut kept = vec![T::default(); set + 1];
-    let mut next = 0;
-    for (value, present) in values.iter().zip(present) {
-        kept[next] = *value;
-        next += usize::from(*present);
-    }
-    kept.truncate(set);
-    kept
-}
-
 /// A page of dictionary codes: their width, then the codes.
 fn coded<T: Lane>(codes: &[T]) -> Vec<u8> {
     let width = width_of(all_bits(codes));
@@ -296,13 +283,6 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #[test]
-        fn rows_that_are_set_are_chosen(rows in prop::collection::vec(prop::option::of(any::<u16>()), 0..600)) {
-            let values: Vec<u16> = rows.iter().map(|row| row.unwrap_or(7)).collect();
-            let present: Vec<u8> = rows.iter().map(|row| u8::from(row.is_some())).collect();
-            prop_assert_eq!(chosen(&values, &present), rows.into_iter().flatten().collect::<Vec<_>>());
-        }
-
         #[test]
         fn bounds_are_those_of_the_named_numbers(numbers in prop::collection::vec(any::<i64>(), 1..200), codes in prop::collection::vec(any::<u8>(), 0..50)) {
             let codes: Vec<u8> = codes.iter().map(|code| (usize::from(*code) % numbers.len()) as u8).collect();
