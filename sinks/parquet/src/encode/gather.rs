@@ -8,8 +8,8 @@ use super::dictionary::Dictionary;
 use super::extent::extent;
 use super::lanes::Lanes;
 use super::numbers::{NumberDictionary, Source};
-use super::parts::{Number, Part, pick};
-use super::places::{Bring, Places};
+use super::parts::{Number, Part, bring, pick, presence};
+use super::places::Places;
 use super::rows::Rows;
 use crate::table::{Cells, Layout};
 
@@ -70,50 +70,30 @@ fn numbers_of<T: Narrowed>(parts: &[Part<'_, T>], rows: usize, places: Option<&P
     }
     let present = (!full).then(|| presence(parts, rows, places));
     settle(present, |present| {
+        let source = Source { parts, rows, places, least, most };
         let packs = layout == Layout::DictionaryOrDelta;
-        if packs || layout == Layout::DictionaryOrPlain {
-            let source = Source { parts, rows, places, least, most };
-            if let Some(NumberDictionary { values, codes }) = NumberDictionary::new(&source, packs) {
-                return Content::Coded(
-                    Distinct::Numbers(values.into_iter().map(|value| value as i64).collect()),
-                    codes,
-                    present,
-                );
-            }
+        if (packs || layout == Layout::DictionaryOrPlain)
+            && let Some(NumberDictionary { values, codes }) = NumberDictionary::new(&source, packs)
+        {
+            let values = values.into_iter().map(|value| value as i64).collect();
+            return Content::Coded(Distinct::Numbers(values), codes, present);
         }
-        let (base, values) = T::narrowed(parts, rows, places, least, most);
+        let (base, values) = T::narrowed(&source);
         Content::Numbers { base, values, present }
     })
-}
-
-fn presence<T>(parts: &[Part<'_, T>], rows: usize, places: Option<&Places>) -> Vec<u8> {
-    let mut all = Bring::new(places, rows);
-    for part in parts {
-        match part.present {
-            Some(present) => all.part(present, |row| row),
-            None => all.same(u8::from(!part.values.is_empty()), part.rows),
-        }
-    }
-    all.finish()
 }
 
 /// Numbers brought together in no more bytes each than they need.
 trait Narrowed: Number {
     /// What all numbers are taken above, and how much each is above it.
-    fn narrowed(
-        parts: &[Part<'_, Self>],
-        rows: usize,
-        places: Option<&Places>,
-        least: Self,
-        most: Self,
-    ) -> (u64, Lanes);
+    fn narrowed(source: &Source<'_, Self>) -> (u64, Lanes);
 }
 
 macro_rules! narrowed {
     ($($type:ty: $variant:ident)+) => {
         $(impl Narrowed for $type {
-            fn narrowed(parts: &[Part<'_, Self>], rows: usize, places: Option<&Places>, _: Self, _: Self) -> (u64, Lanes) {
-                (0, Lanes::$variant(bring(parts, rows, places, |value| value)))
+            fn narrowed(source: &Source<'_, Self>) -> (u64, Lanes) {
+                (0, Lanes::$variant(source.bring(|value| value)))
             }
         })+
     };
@@ -123,20 +103,14 @@ narrowed!(u8: U8 u16: U16 u32: U32);
 macro_rules! narrowed_by_base {
     ($($type:ty)+) => {
         $(impl Narrowed for $type {
-            fn narrowed(
-                parts: &[Part<'_, Self>],
-                rows: usize,
-                places: Option<&Places>,
-                least: Self,
-                most: Self,
-            ) -> (u64, Lanes) {
-                let base = least.bits();
+            fn narrowed(source: &Source<'_, Self>) -> (u64, Lanes) {
+                let base = source.least.bits();
                 let above = |value: Self| value.bits().wrapping_sub(base);
                 // Differences of numbers of up to 31 bits are signed ones of 32.
-                let lanes = if above(most) < 1 << 31 {
-                    Lanes::U32(bring(parts, rows, places, |value| above(value) as u32))
+                let lanes = if above(source.most) < 1 << 31 {
+                    Lanes::U32(source.bring(|value| above(value) as u32))
                 } else {
-                    Lanes::U64(bring(parts, rows, places, above))
+                    Lanes::U64(source.bring(above))
                 };
                 (base, lanes)
             }
@@ -144,22 +118,6 @@ macro_rules! narrowed_by_base {
     };
 }
 narrowed_by_base!(i64 u64);
-
-fn bring<T: Copy, U: Copy + Default>(
-    parts: &[Part<'_, T>],
-    rows: usize,
-    places: Option<&Places>,
-    view: impl Fn(T) -> U,
-) -> Vec<U> {
-    let mut all = Bring::new(places, rows);
-    for part in parts {
-        match part.values {
-            [] => all.same(U::default(), part.rows),
-            values => all.part(values, &view),
-        }
-    }
-    all.finish()
-}
 
 fn expand(dict: &Dict<Addr>) -> IpColumn {
     let narrow: Option<Vec<u32>> = dict.values().iter().map(|addr| addr.as_v4()).collect();

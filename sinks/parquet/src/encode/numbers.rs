@@ -3,8 +3,8 @@
 use hashbrown::HashMap;
 
 use super::lanes::Lanes;
-use super::parts::{Number, Part};
-use super::places::{Bring, Places};
+use super::parts::{self, Number, Part};
+use super::places::Places;
 use crate::codec::width_of;
 
 /// Rows that are looked at first, evenly spread: frequent numbers get low codes, so that pages which hold nothing else
@@ -36,6 +36,13 @@ pub(super) struct Source<'s, T> {
     pub places: Option<&'s Places>,
     pub least: T,
     pub most: T,
+}
+
+impl<T: Copy> Source<'_, T> {
+    /// All numbers in their slots, after `view`.
+    pub(super) fn bring<U: Copy + Default>(&self, view: impl Fn(T) -> U) -> Vec<U> {
+        parts::bring(self.parts, self.rows, self.places, view)
+    }
 }
 
 /// Finds the code of a number: in a table of those near the smallest one, or by its hash.
@@ -79,8 +86,12 @@ impl NumberDictionary {
         let codes = match (by_row, values.len() <= 1 << u8::BITS) {
             (None, true) => Lanes::U8(codes_by_table(source, &known, |code| code as u8)),
             (None, false) => Lanes::U16(codes_by_table(source, &known, |code| code as u16)),
-            (Some(codes), true) => Lanes::U8(bring(source, &codes, |code| code as u8)),
-            (Some(codes), false) => Lanes::U16(bring(source, &codes, |code| code)),
+            (Some(codes), true) => {
+                Lanes::U8(parts::bring(&[Part::full(&codes)], source.rows, source.places, |code| code as u8))
+            }
+            (Some(codes), false) => {
+                Lanes::U16(parts::bring(&[Part::full(&codes)], source.rows, source.places, |code| code))
+            }
         };
         let dictionary_bits = || values.len() * T::STORED_BYTES * 8;
         let pays = !packs || codes.packed_bits() + dictionary_bits() < source.rows * (width_of(range) as usize + 1);
@@ -164,15 +175,8 @@ fn codes_of<T: Number, C: Copy + Default, const N: usize>(
 ) -> Vec<C> {
     let mut table: Vec<C> = known.collect();
     table.resize(N, C::default());
-    let mut codes = Bring::new(source.places, source.rows);
-    let (Some(table), least) = (table.first_chunk::<N>(), source.least.bits()) else { return codes.finish() };
-    for part in source.parts {
-        match part.values {
-            [] => codes.same(C::default(), part.rows),
-            values => codes.part(values, |value| table[value.bits().wrapping_sub(least) as usize % N]),
-        }
-    }
-    codes.finish()
+    let (Some(table), least) = (table.first_chunk::<N>(), source.least.bits()) else { return Vec::new() };
+    source.bring(|value| table[value.bits().wrapping_sub(least) as usize % N])
 }
 
 /// One code a row, in the order in which rows come; numbers that have none get the next one. `None` when there are too many.
@@ -197,12 +201,6 @@ fn code_rows<T: Number>(source: &Source<'_, T>, distinct: &mut Vec<u64>, known: 
         codes.resize(codes.len() + part.rows - part.values.len(), 0);
     }
     Some(codes)
-}
-
-fn bring<T, C: Copy>(source: &Source<'_, T>, codes: &[u16], view: impl Fn(u16) -> C) -> Vec<C> {
-    let mut all = Bring::new(source.places, source.rows);
-    all.part(codes, view);
-    all.finish()
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use sink_api::column::Column;
 
+use super::places::{Bring, Places};
+
 /// A column of one part.
 #[derive(Clone, Copy)]
 pub(super) struct Part<'a, T> {
@@ -69,24 +71,43 @@ impl Number for u64 {
     }
 }
 
+/// All parts' values in their slots, after `view`.
+pub(super) fn bring<T: Copy, U: Copy + Default>(
+    parts: &[Part<'_, T>],
+    rows: usize,
+    places: Option<&Places>,
+    view: impl Fn(T) -> U,
+) -> Vec<U> {
+    let mut all = Bring::new(places, rows);
+    for part in parts {
+        match part.values {
+            [] => all.same(U::default(), part.rows),
+            values => all.part(values, &view),
+        }
+    }
+    all.finish()
+}
+
+/// All parts' presence in their slots.
+pub(super) fn presence<T>(parts: &[Part<'_, T>], rows: usize, places: Option<&Places>) -> Vec<u8> {
+    let mut all = Bring::new(places, rows);
+    for part in parts {
+        match part.present {
+            Some(present) => all.part(present, |row| row),
+            None => all.same(u8::from(!part.values.is_empty()), part.rows),
+        }
+    }
+    all.finish()
+}
+
 /// Rows fetched one by one, in the order given: values, and presence unless every row of all parts is set.
 pub(super) fn pick<T: Copy + Default>(parts: &[Part<'_, T>], rows: &[u32]) -> (Vec<T>, Option<Vec<u8>>) {
     let total = parts.iter().map(|part| part.rows).sum();
-    let mut values = Vec::with_capacity(total);
-    for part in parts {
-        values.extend_from_slice(part.values);
-        values.resize(values.len() + part.rows - part.values.len(), T::default());
-    }
+    let values = bring(parts, total, None, |value| value);
     let picked = rows.iter().map(|row| values[*row as usize]).collect();
     if parts.iter().all(Part::is_full) {
         return (picked, None);
     }
-    let mut present = Vec::with_capacity(total);
-    for part in parts {
-        match part.present {
-            Some(bytes) => present.extend_from_slice(bytes),
-            None => present.resize(present.len() + part.rows, u8::from(!part.values.is_empty())),
-        }
-    }
+    let present = presence(parts, total, None);
     (picked, Some(rows.iter().map(|row| present[*row as usize]).collect()))
 }
