@@ -24,13 +24,12 @@ use sink_api::{Clock, LogId, Sink, SinkContext, SinkError};
 use crate::compact;
 use crate::config::Config;
 use crate::layout;
-use crate::manifest::{Change, DataFile, ManifestError, ManifestWriter, Stored};
+use crate::manifest::{Change, ManifestError, ManifestWriter, Stored};
 use commit::Steps;
 use pending::Pending;
 use trash::Trash;
 
 pub(crate) use commit::Commit;
-pub(crate) use pending::write_rollup;
 pub(crate) use retention::oldest_kept_ms;
 
 /// The open store, for writing. Holds the folder's lock.
@@ -182,10 +181,9 @@ impl Sink for ParquetSink {
             return Ok(());
         };
         let mut commit = Commit::new(&self.folder, &self.config, self.manifest.state().seq + 1, &mut self.steps);
-        compact::run(&job, &self.folder, &self.rollups, &mut commit).map_err(SinkError::retry)?;
+        let rows = compact::run(&job, &self.folder, &self.rollups, &mut commit).map_err(SinkError::retry)?;
         let add = commit.finish("merged").map_err(SinkError::retry)?;
-        let rows = |files: &[Arc<DataFile>]| files.iter().map(|f| f.rows).sum::<u64>();
-        if rows(&add) != rows(&job.files) {
+        if add.iter().map(|file| file.rows).sum::<u64>() != rows {
             return Err(self.failed("merging files would have lost rows; they are left as they are"));
         }
         let remove = job.files.iter().map(|f| f.path.clone()).collect();

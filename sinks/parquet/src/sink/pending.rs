@@ -93,12 +93,7 @@ impl<'a> Pending<'a> {
 }
 
 /// Encodes rows of one rollup: one row group for each partition that they touch.
-pub(crate) fn write_rollup(
-    commit: &mut Commit<'_>,
-    def: &RollupDef,
-    parts: &[&RollupRows],
-    total: usize,
-) -> Result<()> {
+fn write_rollup(commit: &mut Commit<'_>, def: &RollupDef, parts: &[&RollupRows], total: usize) -> Result<()> {
     let table = Table::rollup(def);
     let buckets: Vec<_> = parts.iter().map(|p| Cow::Borrowed(p.bucket.as_slice())).collect();
     let (partitions, _) = partition_rows(&buckets, i64::MIN, Partitioning::of(def));

@@ -231,3 +231,30 @@ fn many_small_commits_become_few_files() {
     assert_eq!(place.data_files().len(), 1);
     assert_eq!(place.stored_flows(TierChoice::Detail), 800);
 }
+
+#[test]
+fn what_an_open_bucket_was_emitted_by_becomes_one_row_for_each_key() {
+    const EMISSIONS: u64 = 30;
+    let place = Place::new();
+    let mut sink = place.open();
+    let emit = |place: &Place, sink: &mut ParquetSink| {
+        // The same keys each time.
+        place.log.push(Record::Sums(Arc::new(sums(&mut Random(2), 50, DAY_START_MS))));
+        let mut group = place.group(sink);
+        sink.write(&mut group).unwrap();
+    };
+    let usage = || place.stored_flows(TierChoice::Rollup("usage".into()));
+    let rows = |sink: &ParquetSink| sink.manifest.state().files.values().map(|file| file.rows).sum::<u64>();
+    emit(&place, &mut sink);
+    let (rows_once, flows_once) = (rows(&sink), usage());
+    for _ in 1..EMISSIONS {
+        emit(&place, &mut sink);
+        sink.maintain().unwrap();
+    }
+    assert!(rows(&sink) < rows_once * EMISSIONS / 2, "while it is open: {} rows", rows(&sink));
+    place.clock.set(DAY_START_MS + 40 * DAY_MS);
+    sink.config.retention.detail_days = 400;
+    (0..20).for_each(|_| sink.maintain().unwrap());
+    assert!(rows(&sink) <= rows_once, "{} rows, {rows_once} of one emission", rows(&sink));
+    assert_eq!(usage(), flows_once * EMISSIONS);
+}

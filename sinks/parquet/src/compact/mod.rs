@@ -1,23 +1,25 @@
-//! Merging small files into larger ones.
+//! Merging small files into larger ones. Rows of a rollup for the same bucket and key become one.
 //!
 //! Files of one partition and of similar size are merged once there are enough of them, so each row is rewritten a few
 //! times at the most; what remains of a partition that is over is merged whatever its sizes. One call does one merge of a
 //! bounded number of rows.
 
+mod sums;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use parquet::errors::Result;
+use parquet::errors::{ParquetError, Result};
 use sink_api::batch::Field;
-use sink_api::rollup::RollupDef;
+use sink_api::rollup::{RollupDef, RollupRows};
 use sink_api::time::{HOUR_MS, rfc3339};
 
 use crate::decode::{DataReader, read_flows, read_rollup};
-use crate::encode::flow_order;
+use crate::encode::{Rows, flow_order};
 use crate::manifest::{DataFile, State};
-use crate::sink::{Commit, write_rollup};
-use crate::table::{FLOWS, Table, flow_cells};
+use crate::sink::Commit;
+use crate::table::{FLOWS, Table, flow_cells, rollup_cells};
 
 /// Rows that one merge takes at the most: it holds them in memory, and writing waits for it.
 const MERGE_ROWS_MAX: u64 = 400_000;
@@ -66,30 +68,51 @@ pub fn next_job(state: &State, rollups: &[RollupDef], now_ms: i64) -> Option<Job
     (files.len() >= 2).then_some(Job { files })
 }
 
-/// Writes the merged rows into the commit.
+/// Writes the merged rows into the commit. Gives how many there are.
 ///
 /// # Errors
 /// Of the file system, or when a file is malformed.
-pub(crate) fn run(job: &Job, folder: &Path, rollups: &[RollupDef], commit: &mut Commit<'_>) -> Result<()> {
+pub(crate) fn run(job: &Job, folder: &Path, rollups: &[RollupDef], commit: &mut Commit<'_>) -> Result<u64> {
     let Some(first) = job.files.first() else {
-        return Ok(());
+        return Ok(0);
     };
+    let partition = first.partition().to_string();
     let times = job.files.iter().fold((i64::MAX, i64::MIN), |(a, b), f| (a.min(f.min_ms), b.max(f.max_ms)));
     let readers = job.files.iter().map(|f| DataReader::open(&folder.join(&f.path))).collect::<Result<Vec<_>>>()?;
     let groups = readers.iter().flat_map(|r| (0..r.row_groups().len()).map(move |g| (r, g)));
     if first.table() == FLOWS {
         let read = |(reader, group)| read_flows(reader, group, Field::ALL, None, None).map(Arc::new);
         let batches = groups.map(read).collect::<Result<Vec<_>>>()?;
-        let total = batches.iter().map(|b| b.len()).sum();
+        let total: usize = batches.iter().map(|b| b.len()).sum();
         let rows = flow_order(&batches, total, None);
-        return commit.row_group(&Table::flows(), first.partition().to_string(), times, &rows, |column| {
+        commit.row_group(&Table::flows(), partition, times, &rows, |column| {
             batches.iter().map(|b| flow_cells(b, Field::ALL[column])).collect()
-        });
+        })?;
+        return checked(total, job).map(|()| total as u64);
     }
     let Some(def) = rollups.iter().find(|d| *d.name == *first.table()) else {
-        return Ok(());
+        return Err(ParquetError::General(format!(
+            "no rollup is named {}: its files are left as they are",
+            first.table()
+        )));
     };
     let parts = groups.map(|(reader, group)| read_rollup(reader, group, def, None)).collect::<Result<Vec<_>>>()?;
-    let parts: Vec<_> = parts.iter().flatten().collect();
-    write_rollup(commit, def, &parts, parts.iter().map(|p| p.len()).sum())
+    let mut parts: Vec<_> = parts.into_iter().flatten().collect();
+    let total: usize = parts.iter().map(RollupRows::len).sum();
+    checked(total, job)?;
+    let left = sums::add_up(&mut parts);
+    let rows = Rows::new(total, (left.len() < total).then_some(left));
+    commit.row_group(&Table::rollup(def), partition, times, &rows, |column| {
+        parts.iter().filter_map(|p| rollup_cells(p, column)).collect()
+    })?;
+    Ok(rows.stored() as u64)
+}
+
+/// Whether as many rows were read as the files have.
+fn checked(read: usize, job: &Job) -> Result<()> {
+    let listed = job.files.iter().map(|file| file.rows).sum::<u64>();
+    if read as u64 == listed {
+        return Ok(());
+    }
+    Err(ParquetError::General(format!("{read} rows were read of files that have {listed}: they are left as they are")))
 }
