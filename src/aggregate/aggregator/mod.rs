@@ -18,8 +18,13 @@ use super::view::{Maps, Names};
 use crate::flow::rollup::Shape;
 use crate::flow::{Field, FlowBatch, Key, RollupDef, RollupRows, RollupSums};
 
-/// Flows gone through together: their shares and keys stay in the second-level cache.
-const BLOCK_ROWS: usize = 512;
+/// Flows gone through together at the most: all that a slab holds, with 2 MiB of shares and keys. Flows reach back into some 16
+/// buckets of a minute, and only where one gets many at a time its memory can be fetched ahead.
+const BLOCK_ROWS_MAX: usize = 16_384;
+/// As many are gone through together however little room is left.
+const BLOCK_ROWS_MIN: usize = 512;
+/// What a flow may take whose keys are all new: in some buckets of the narrow rollups, once in each other, and its numbers.
+const FLOW_BYTES_MAX: usize = 1024;
 /// Buckets of one rollup that may be open; more (flows with made-up times) are emitted early.
 const BUCKETS_MAX: usize = 4096;
 /// Part of the memory up to which new keys are let in; the rest is for tables that grow.
@@ -177,9 +182,11 @@ impl Aggregator {
         self.counters.refused_names.add(self.names.refused() - refused);
         self.counters.flows.add(batch.len() as u64);
         let mut drained = false;
-        for start in (0..batch.len()).step_by(BLOCK_ROWS) {
-            let end = batch.len().min(start + BLOCK_ROWS);
+        let mut start = 0;
+        while start < batch.len() {
+            let end = batch.len().min(start + self.block_rows());
             self.add_block(position, batch, start..end, now_ms);
+            start = end;
             if self.is_over_bounds() {
                 self.drain_early();
                 drained = true;
@@ -193,10 +200,21 @@ impl Aggregator {
         self.pass(position);
     }
 
+    /// How many flows to go through next: as many as there is room for new keys of, since what has no room is known between blocks.
+    fn block_rows(&self) -> usize {
+        (self.room_bytes() / FLOW_BYTES_MAX).clamp(BLOCK_ROWS_MIN, BLOCK_ROWS_MAX)
+    }
+
+    /// Bytes left for new keys.
+    fn room_bytes(&self) -> usize {
+        let admitted = self.config.memory_max_bytes as usize / 100 * ADMIT_PERCENT;
+        admitted.saturating_sub(self.held_bytes())
+    }
+
     fn add_block(&mut self, position: u64, batch: &FlowBatch, rows: std::ops::Range<usize>, now_ms: i64) {
         let long = self.gathered.fill(batch, rows.clone(), self.config.flow_span_max_ms as i64);
         self.counters.long_spans.add(long as u64);
-        let admit = self.held_bytes() < self.config.memory_max_bytes as usize / 100 * ADMIT_PERCENT;
+        let admit = self.room_bytes() > 0;
         let is_free = admit && self.replay_upto.is_none();
         if !is_free {
             self.fold();
