@@ -20,7 +20,7 @@ use crate::{FlowBatch, RollupRows};
 pub const GROUPS_MAX: usize = 2 << 20;
 
 /// Rows whose key codes are computed together: fits the first-level cache.
-const CHUNK_ROWS: usize = 1024;
+pub(super) const CHUNK_ROWS: usize = 1024;
 
 /// Sums up the rows of one question. Groups of several (one a thread) can be merged.
 #[derive(Debug)]

@@ -8,11 +8,13 @@ pub mod memory;
 pub mod plan;
 mod question;
 mod read;
+mod same;
 #[cfg(test)]
 mod tests;
 
 pub use answer::{Answer, AnswerRow, Basis, FlowsSummary, Tier};
 pub use question::{FlowsQuestion, Order, OrderBy, Question, TierChoice, TimeRange};
+pub use same::number_rows;
 
 use crate::FlowBatch;
 

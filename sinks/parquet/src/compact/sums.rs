@@ -2,13 +2,8 @@
 //!
 //! A bucket that is open for hours is emitted again and again, each time with what came since: the rows add up.
 
-use std::hash::BuildHasher as _;
-
-use hashbrown::{HashMap, HashTable};
-use sink_api::column::{Dict, DictValue};
-use sink_api::rollup::{KeyColumn, RollupRows};
-
-type State = foldhash::fast::RandomState;
+use sink_api::rollup::RollupRows;
+use sink_api::store::number_rows;
 
 /// A row by its part and its place there.
 #[derive(Clone, Copy)]
@@ -20,18 +15,17 @@ struct Place {
 /// Adds rows of the same bucket and key up, into the first of them. All parts are of one rollup. Gives the rows that are left, counted
 /// over all parts, in the order in which they came.
 pub(super) fn add_up(parts: &mut [RollupRows]) -> Vec<u32> {
-    let names = Names::of(parts);
-    let hashes = names.hashes(parts);
-    let (mut held, mut left) = (HashTable::<Place>::with_capacity(hashes.len()), Vec::new());
-    let places = parts.iter().enumerate().flat_map(|(part, rows)| (0..rows.len()).map(move |row| Place { part, row }));
-    for (number, (here, hash)) in places.collect::<Vec<_>>().into_iter().zip(hashes).enumerate() {
-        let is_same = |other: &Place| names.are_same(parts, here, *other);
-        match held.find(hash, is_same).copied() {
-            Some(other) => add(parts, here, other),
-            None => {
-                // There is room for all: none is hashed again.
-                held.insert_unique(hash, here, |_| 0);
-                left.push(number as u32);
+    let mut groups = number_rows(parts).into_iter().zip(0..);
+    let (mut firsts, mut left) = (Vec::<Place>::new(), Vec::new());
+    for part in 0..parts.len() {
+        for (row, (group, number)) in (0..parts[part].len()).zip(&mut groups) {
+            let here = Place { part, row };
+            match firsts.get(group as usize) {
+                Some(first) => add(parts, here, *first),
+                None => {
+                    firsts.push(here);
+                    left.push(number);
+                }
             }
         }
     }
@@ -50,99 +44,6 @@ fn add(parts: &mut [RollupRows], from: Place, to: Place) {
     if let (Some(cut), Some(more)) = (cut.get_mut(to.row), cut_bytes) {
         *cut = cut.saturating_add(more);
     }
-}
-
-/// Numbers for texts and UUIDs that are the same in all parts: by part, by key, by code. Other keys have none.
-struct Names(Vec<Vec<Vec<u32>>>);
-
-impl Names {
-    fn of(parts: &[RollupRows]) -> Self {
-        let keys = parts.first().map_or(0, |part| part.keys.len());
-        let mut names = vec![Vec::with_capacity(keys); parts.len()];
-        for key in 0..keys {
-            let (mut texts, mut uuids) =
-                (HashMap::with_hasher(State::default()), HashMap::with_hasher(State::default()));
-            for (part, names) in parts.iter().zip(&mut names) {
-                names.push(match &part.keys[key].1 {
-                    KeyColumn::Text(dict) => numbers(dict, &mut texts),
-                    KeyColumn::Uuid(dict) => numbers(dict, &mut uuids),
-                    _ => Vec::new(),
-                });
-            }
-        }
-        Self(names)
-    }
-
-    /// Of every row's bucket and keys, over all parts.
-    fn hashes(&self, parts: &[RollupRows]) -> Vec<u64> {
-        let state = State::default();
-        let mut all = Vec::with_capacity(parts.iter().map(RollupRows::len).sum());
-        for (rows, names) in parts.iter().zip(&self.0) {
-            let begun = all.len();
-            all.extend(rows.bucket.iter().map(|bucket| state.hash_one(bucket)));
-            let hashes = &mut all[begun..];
-            // Only what is the same must have the same hash: a null may share that of a number.
-            let mut mix = |value: &mut dyn FnMut(usize) -> u64| {
-                for (row, hash) in hashes.iter_mut().enumerate() {
-                    *hash = state.hash_one(hash.rotate_left(1) ^ value(row));
-                }
-            };
-            for ((_, column), names) in rows.keys.iter().zip(names) {
-                match column {
-                    KeyColumn::U8(column) => mix(&mut |row| column.value_or_default(row).into()),
-                    KeyColumn::U16(column) => mix(&mut |row| column.value_or_default(row).into()),
-                    KeyColumn::U32(column) => mix(&mut |row| column.value_or_default(row).into()),
-                    KeyColumn::U64(column) => mix(&mut |row| column.value_or_default(row)),
-                    KeyColumn::Ip(column) => {
-                        mix(&mut |row| column.get(row).map_or(0, |ip| (ip.0 >> 64) as u64 ^ ip.0 as u64))
-                    }
-                    KeyColumn::Text(dict) => mix(&mut |row| named(dict, names, row).unwrap_or_default()),
-                    KeyColumn::Uuid(dict) => mix(&mut |row| named(dict, names, row).unwrap_or_default()),
-                }
-            }
-        }
-        all
-    }
-
-    /// Whether two rows are of the same bucket and key.
-    fn are_same(&self, parts: &[RollupRows], a: Place, b: Place) -> bool {
-        let (rows, others) = (&parts[a.part], &parts[b.part]);
-        let names = self.0[a.part].iter().zip(&self.0[b.part]);
-        let mut columns = rows.keys.iter().zip(&others.keys).zip(names);
-        rows.bucket[a.row] == others.bucket[b.row]
-            && columns.all(|(((_, column), (_, other)), (own, theirs))| match (column, other) {
-                (KeyColumn::U8(column), KeyColumn::U8(other)) => column.get(a.row) == other.get(b.row),
-                (KeyColumn::U16(column), KeyColumn::U16(other)) => column.get(a.row) == other.get(b.row),
-                (KeyColumn::U32(column), KeyColumn::U32(other)) => column.get(a.row) == other.get(b.row),
-                (KeyColumn::U64(column), KeyColumn::U64(other)) => column.get(a.row) == other.get(b.row),
-                (KeyColumn::Ip(column), KeyColumn::Ip(other)) => column.get(a.row) == other.get(b.row),
-                (KeyColumn::Text(column), KeyColumn::Text(other)) => {
-                    named(column, own, a.row) == named(other, theirs, b.row)
-                }
-                (KeyColumn::Uuid(column), KeyColumn::Uuid(other)) => {
-                    named(column, own, a.row) == named(other, theirs, b.row)
-                }
-                // Of one rollup, a key has one type.
-                _ => false,
-            })
-    }
-}
-
-/// A row's number of a dictionary column; a row that is null has none.
-fn named<T: DictValue>(dict: &Dict<T>, names: &[u32], row: usize) -> Option<u64> {
-    (dict.codes()[row] as usize).checked_sub(1).map(|index| names[index].into())
-}
-
-/// The numbers of a column's values.
-fn numbers<T: DictValue>(dict: &Dict<T>, known: &mut HashMap<T, u32, State>) -> Vec<u32> {
-    let number = |value: &T| {
-        known.get(value).copied().unwrap_or_else(|| {
-            let next = known.len() as u32;
-            known.insert(value.clone(), next);
-            next
-        })
-    };
-    dict.values().iter().map(number).collect()
 }
 
 #[cfg(test)]
