@@ -4,18 +4,23 @@
 //! ```text
 //! cargo bench --bench whole                                # 3 rounds of 10 s at each of several rates
 //! cargo bench --bench whole -- --rates 500000 --rounds 1 --seconds 5
+//! cargo bench --bench whole -- --rates 450000 --rounds 6 --beside /path/to/other/rgz-netflow
 //! ```
 //!
 //! One line a round: flows sent a second, flows that reached the sink, loss, CPU seconds (user + system) of the collector
-//! and of the generator per million flows, peak resident memory, bytes a flow on disk. Machines differ: compare figures of
-//! one run.
+//! and of the generator per million flows, peak resident memory, bytes a flow on disk.
+//!
+//! Machines differ, and a shared one differs from minute to minute: compare what ran next to each other. After each round
+//! comes one of `nfcapd`, and the last line of a rate says how many times its CPU seconds the collector takes. With
+//! `--beside` another build of the program runs at the same time, each at the given rate: both have the same machine, so
+//! that some rounds tell differences of 2 % apart.
 
 #[path = "support/memory.rs"]
 mod memory;
 
 use std::io::{self, Read as _};
 use std::net::{TcpListener, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -28,6 +33,8 @@ struct Options {
     rounds: u32,
     seconds: u32,
     workers: Option<u32>,
+    /// Another build of the program.
+    beside: Option<PathBuf>,
 }
 
 /// One round's figures.
@@ -42,28 +49,54 @@ struct Round {
     disk_bytes: u64,
 }
 
+impl Round {
+    fn millions(&self) -> f64 {
+        self.stored.max(1) as f64 / 1e6
+    }
+
+    fn cpu_s_per_million(&self) -> f64 {
+        self.cpu_s / self.millions()
+    }
+}
+
 fn main() -> io::Result<()> {
     let options = options();
     println!(
         "{:<12} {:>9} {:>9} {:>10} {:>8} {:>9} {:>10} {:>8} {:>11}",
         "collector", "rate", "sent/s", "stored", "loss %", "CPU s/M", "generator", "RSS MB", "bytes/flow"
     );
+    let has_nfcapd = installed("nfcapd");
+    let other_name = if options.beside.is_some() { "beside" } else { "nfcapd" };
     for rate in &options.rates {
+        let mut ratios = Vec::new();
         for _ in 0..options.rounds {
-            print_round("rgz-netflow", *rate, &measure_ours(*rate, &options)?);
+            let (ours, other) = match &options.beside {
+                Some(program) => measure_both(program, *rate, &options)?,
+                None => {
+                    let ours = measure(PROGRAM.as_ref(), *rate, &options)?;
+                    (ours, has_nfcapd.then(|| measure_nfcapd(*rate, &options)).transpose()?)
+                }
+            };
+            print_round("rgz-netflow", *rate, &ours);
+            if let Some(other) = other {
+                print_round(other_name, *rate, &other);
+                ratios.push(ours.cpu_s_per_million() / other.cpu_s_per_million());
+            }
         }
-        if installed("nfcapd") {
-            print_round("nfcapd", *rate, &measure_nfcapd(*rate, &options)?);
+        ratios.sort_by(f64::total_cmp);
+        if let Some(median) = ratios.get(ratios.len() / 2) {
+            println!("rgz-netflow / {other_name}, CPU s/M of the pairs: {ratios:.2?}, median {median:.2}");
         }
     }
-    if !installed("nfcapd") {
+    if options.beside.is_none() && !has_nfcapd {
         println!("nfcapd is not installed: no comparison");
     }
     Ok(())
 }
 
 fn options() -> Options {
-    let mut options = Options { rates: vec![100_000, 500_000, 1_000_000], rounds: 3, seconds: 10, workers: None };
+    let rates = vec![100_000, 500_000, 1_000_000];
+    let mut options = Options { rates, rounds: 3, seconds: 10, workers: None, beside: None };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut number = || args.next().and_then(|text| text.parse::<u64>().ok());
@@ -71,6 +104,7 @@ fn options() -> Options {
             "--rounds" => options.rounds = number().unwrap_or(3) as u32,
             "--seconds" => options.seconds = number().unwrap_or(10) as u32,
             "--workers" => options.workers = number().map(|n| n as u32),
+            "--beside" => options.beside = args.next().map(PathBuf::from),
             "--rates" => {
                 let list = args.next().unwrap_or_default();
                 options.rates = list.split(',').filter_map(|rate| rate.parse().ok()).collect();
@@ -83,20 +117,29 @@ fn options() -> Options {
 }
 
 fn print_round(collector: &str, rate: u64, round: &Round) {
-    let millions = round.stored.max(1) as f64 / 1e6;
     println!(
         "{collector:<12} {rate:>9} {:>9.0} {:>10} {:>8.3} {:>9.3} {:>10.3} {:>8.0} {:>11.1}",
         round.sent_per_second,
         round.stored,
         (1.0 - round.stored as f64 / round.sent.max(1) as f64) * 100.0,
-        round.cpu_s / millions,
-        round.generator_cpu_s / millions,
+        round.cpu_s_per_million(),
+        round.generator_cpu_s / round.millions(),
         round.resident_bytes as f64 / 1e6,
         round.disk_bytes as f64 / round.stored.max(1) as f64,
     );
 }
 
-fn measure_ours(rate: u64, options: &Options) -> io::Result<Round> {
+/// This build and another one, both at the same time.
+fn measure_both(other: &Path, rate: u64, options: &Options) -> io::Result<(Round, Option<Round>)> {
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| measure(other, rate, options));
+        let ours = measure(PROGRAM.as_ref(), rate, options)?;
+        let other = other.join().map_err(|_| io::Error::other("the round beside it panicked"))??;
+        Ok((ours, Some(other)))
+    })
+}
+
+fn measure(program: &Path, rate: u64, options: &Options) -> io::Result<Round> {
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
     let (port, admin) = (free_udp_port()?, free_tcp_port()?);
@@ -109,7 +152,7 @@ fn measure_ours(rate: u64, options: &Options) -> io::Result<Round> {
     );
     std::fs::write(folder.join("pipeline.toml"), config)?;
     let log = std::fs::File::create(folder.join("collector.log"))?;
-    let collector = Command::new(PROGRAM).arg("run").current_dir(folder).stdout(Stdio::null()).stderr(log).spawn()?;
+    let collector = Command::new(program).arg("run").current_dir(folder).stdout(Stdio::null()).stderr(log).spawn()?;
     let ready = format!("http://127.0.0.1:{admin}/readyz");
     wait_until("the collector is ready", || ureq::get(&ready).call().is_ok())?;
     let generated = generate(port, rate, options)?;
