@@ -19,7 +19,7 @@ pub const PAGE_ROWS: usize = 16 * 1024;
 
 /// A page that compression shrinks to no less than this share (in percent) is stored as it is, and compression is left out
 /// for the pages after it.
-const COMPRESSED_PERCENT_MAX: usize = 92;
+const COMPRESSED_PERCENT_MAX: usize = 85;
 
 /// Shorter pages are not worth a frame's header.
 const COMPRESSED_BYTES_MIN: usize = 64;
