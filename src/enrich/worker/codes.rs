@@ -1,3 +1,5 @@
+//! Codes of one batch's dictionary from numbers of names.
+
 use std::hint::select_unpredictable;
 
 use super::ROWS_AHEAD;
@@ -5,10 +7,21 @@ use crate::enrich::names::Pool;
 use crate::flow::column::{Dict, DictValue};
 use crate::prefetch::prefetch;
 
-/// Turns numbers of names into the codes of one batch's dictionary, without hashing and, once warm, without allocation:
-/// one slot a number says in which round (batch) it got which code.
+/// Numbers that are looked at together.
+const MARKS: usize = 16;
+
+/// Names a row of the batch up to which a pool is gone through once a batch.
+const NAMES_A_ROW: usize = 16;
+
+/// Turns numbers of names into the codes of one batch's dictionary, without hashing and, once warm, without allocation. Where
+/// the pool is not much larger than the batch, the names that occur are marked first: then no row waits for the one before.
+/// Else one slot a number says in which round (batch) it got which code.
 #[derive(Debug, Default)]
 pub(super) struct Codes {
+    /// One a number: whether it occurs. All 0 between batches.
+    marks: Vec<u8>,
+    /// One a number: its code, if it occurs.
+    codes: Vec<u32>,
     /// One a number that the pool had given when it was asked last, and one for 0.
     slots: Vec<Slot>,
     round: u32,
@@ -37,9 +50,15 @@ impl Codes {
         &mut self,
         column: &mut Dict<T>,
         pool: &Pool<T>,
-        numbers: impl ExactSizeIterator<Item = u32>,
+        numbers: impl ExactSizeIterator<Item = u32> + Clone,
     ) {
         column.clear();
+        let names = pool.len();
+        if names <= numbers.len() * NAMES_A_ROW {
+            self.find_codes(names, numbers.clone());
+            column.extend_codes(numbers.map(|number| self.codes.get(number as usize).copied().unwrap_or(0)));
+            return add_values(column, pool, &self.numbers);
+        }
         let mut round = self.begin(pool, numbers.len());
         column.extend_codes(numbers.map(|number| round.code(number)));
         round.add_values(column, pool);
@@ -62,6 +81,31 @@ impl Codes {
             round.code(number)
         }));
         round.add_values(column, pool);
+    }
+
+    /// Gives the numbers that occur their codes, in their order.
+    fn find_codes(&mut self, names: usize, numbers: impl Iterator<Item = u32>) {
+        let Self { marks, codes, numbers: found, .. } = self;
+        marks.resize((names + 1).next_multiple_of(MARKS), 0);
+        codes.resize(marks.len(), 0);
+        let known = &mut marks[..=names];
+        numbers.for_each(|number| {
+            known.get_mut(number as usize).into_iter().for_each(|mark| *mark = 1);
+        });
+        // 0 is null, and code 0.
+        known[0] = 0;
+        found.clear();
+        for (first, marks) in (0..).step_by(MARKS).zip(marks.as_chunks_mut::<MARKS>().0) {
+            if *marks == [0; MARKS] {
+                continue;
+            }
+            for (number, mark) in (first..).zip(std::mem::replace(marks, [0; MARKS])) {
+                if mark != 0 {
+                    found.push(number);
+                    codes[number as usize] = found.len() as u32;
+                }
+            }
+        }
     }
 
     fn begin<T: DictValue>(&mut self, pool: &Pool<T>, rows: usize) -> Round<'_> {
@@ -96,12 +140,16 @@ impl Round<'_> {
     }
 
     fn add_values<T: DictValue>(&self, column: &mut Dict<T>, pool: &Pool<T>) {
-        let numbers = &self.numbers[..self.found];
-        column.extend_numbered(numbers.iter().enumerate().map(|(i, number)| {
-            numbers.get(i + ROWS_AHEAD).inspect(|ahead| pool.prefetch(**ahead));
-            (pool.get(*number).expect("a number with a slot was given to a value"), *number)
-        }));
+        add_values(column, pool, &self.numbers[..self.found]);
     }
+}
+
+/// Adds the values of numbers, which have the codes from 1 on.
+fn add_values<T: DictValue>(column: &mut Dict<T>, pool: &Pool<T>, numbers: &[u32]) {
+    column.extend_numbered(numbers.iter().enumerate().map(|(i, number)| {
+        numbers.get(i + ROWS_AHEAD).inspect(|ahead| pool.prefetch(**ahead));
+        (pool.get(*number).expect("a number with a code was given to a value"), *number)
+    }));
 }
 
 #[cfg(test)]
@@ -121,8 +169,10 @@ mod tests {
             let want = rows.map(|i| [None, Some("b".to_owned()), Some("c".to_owned())][i].clone());
             assert_eq!(got, want);
         }
-        codes.fill(&mut column, &pool, [99].into_iter());
-        assert!(column.get(0).is_none());
+        for never_given in [4, 99] {
+            codes.fill(&mut column, &pool, [never_given].into_iter());
+            assert!(column.get(0).is_none());
+        }
     }
 
     #[test]
@@ -133,13 +183,17 @@ mod tests {
             let numbers: Vec<u32> = (0..names).map(|value| pool.number(&value).unwrap()).collect();
             let rows: Vec<u32> =
                 (0..3 * names).map(|row| if row % 7 == 0 { 0 } else { row * 31 % names + 1 }).collect();
-            codes.fill_many(
-                &mut column,
-                &pool,
-                rows.iter().map(|row| if *row == 0 { 0 } else { numbers[*row as usize - 1] }),
-            );
-            let got: Vec<_> = (0..rows.len()).map(|row| column.get(row).copied()).collect();
-            assert_eq!(got, rows.iter().map(|row| row.checked_sub(1)).collect::<Vec<_>>());
+            let numbers = rows.iter().map(|row| if *row == 0 { 0 } else { numbers[*row as usize - 1] });
+            let want: Vec<_> = rows.iter().map(|row| row.checked_sub(1)).collect();
+            let got = |column: &Dict<u32>| (0..column.len()).map(|row| column.get(row).copied()).collect::<Vec<_>>();
+            // Too few rows for going through the pool.
+            codes.fill(&mut column, &pool, numbers.clone().take(5));
+            assert_eq!(got(&column), want[..want.len().min(5)]);
+            codes.fill(&mut column, &pool, numbers.clone());
+            assert_eq!(got(&column), want);
+            assert!(column.numbered_values().all(|(value, number)| pool.get(number) == Some(value)));
+            codes.fill_many(&mut column, &pool, numbers);
+            assert_eq!(got(&column), want);
             assert!(column.numbered_values().all(|(value, number)| pool.get(number) == Some(value)));
         }
     }

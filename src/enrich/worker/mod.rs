@@ -25,7 +25,7 @@ use sides::{Side, Sides};
 const ROWS_PER_LEASE_LOCK: usize = 4096;
 
 /// How many rows ahead records and holders are fetched into the cache.
-const ROWS_AHEAD: usize = 16;
+const ROWS_AHEAD: usize = 32;
 
 /// How many rows ahead parties are, which are asked where their holders are by the time that these are fetched.
 const PARTIES_AHEAD: usize = 4 * ROWS_AHEAD;
