@@ -61,7 +61,7 @@ impl Codes {
         }
         let mut round = self.begin(pool, numbers.len());
         column.extend_codes(numbers.map(|number| round.code(number)));
-        round.add_values(column, pool);
+        add_values(column, pool, round.numbers());
     }
 
     /// As [`Codes::fill`], for names that are so many that their slots and values lie outside the cache.
@@ -80,7 +80,7 @@ impl Codes {
             }
             round.code(number)
         }));
-        round.add_values(column, pool);
+        add_values(column, pool, round.numbers());
     }
 
     /// Gives the numbers that occur their codes, in their order.
@@ -139,8 +139,9 @@ impl Round<'_> {
         code
     }
 
-    fn add_values<T: DictValue>(&self, column: &mut Dict<T>, pool: &Pool<T>) {
-        add_values(column, pool, &self.numbers[..self.found]);
+    /// The numbers that got a code.
+    fn numbers(&self) -> &[u32] {
+        &self.numbers[..self.found]
     }
 }
 
