@@ -52,19 +52,17 @@ impl Codes {
         pool: &Pool<T>,
         numbers: impl ExactSizeIterator<Item = u32> + Clone,
     ) {
-        column.clear();
         let names = pool.len();
-        if names <= numbers.len() * NAMES_A_ROW {
-            self.find_codes(names, numbers.clone());
-            column.extend_codes(numbers.map(|number| self.codes.get(number as usize).copied().unwrap_or(0)));
-            return add_values(column, pool, &self.numbers);
+        if names > numbers.len() * NAMES_A_ROW {
+            return self.fill_many(column, pool, numbers);
         }
-        let mut round = self.begin(pool, numbers.len());
-        column.extend_codes(numbers.map(|number| round.code(number)));
-        add_values(column, pool, round.numbers());
+        column.clear();
+        self.find_codes(names, numbers.clone());
+        column.extend_codes(numbers.map(|number| self.codes.get(number as usize).copied().unwrap_or(0)));
+        add_values(column, pool, &self.numbers);
     }
 
-    /// As [`Codes::fill`], for names that are so many that their slots and values lie outside the cache.
+    /// As [`Codes::fill`], by slots: for names that are so many that their slots and values lie outside the cache.
     pub fn fill_many<T: DictValue>(
         &mut self,
         column: &mut Dict<T>,
@@ -72,7 +70,7 @@ impl Codes {
         numbers: impl ExactSizeIterator<Item = u32> + Clone,
     ) {
         column.clear();
-        let mut round = self.begin(pool, numbers.len());
+        let mut round = self.begin(pool.len(), numbers.len());
         let mut ahead = numbers.clone().skip(ROWS_AHEAD);
         column.extend_codes(numbers.map(|number| {
             if let Some(ahead) = ahead.next() {
@@ -80,7 +78,7 @@ impl Codes {
             }
             round.code(number)
         }));
-        add_values(column, pool, round.numbers());
+        add_values(column, pool, &round.numbers[..round.found]);
     }
 
     /// Gives the numbers that occur their codes, in their order.
@@ -89,9 +87,11 @@ impl Codes {
         marks.resize((names + 1).next_multiple_of(MARKS), 0);
         codes.resize(marks.len(), 0);
         let known = &mut marks[..=names];
-        numbers.for_each(|number| {
-            known.get_mut(number as usize).into_iter().for_each(|mark| *mark = 1);
-        });
+        for number in numbers {
+            if let Some(mark) = known.get_mut(number as usize) {
+                *mark = 1;
+            }
+        }
         // 0 is null, and code 0.
         known[0] = 0;
         found.clear();
@@ -108,14 +108,14 @@ impl Codes {
         }
     }
 
-    fn begin<T: DictValue>(&mut self, pool: &Pool<T>, rows: usize) -> Round<'_> {
+    fn begin(&mut self, names: usize, rows: usize) -> Round<'_> {
         self.round = self.round.wrapping_add(1);
         if self.round == 0 {
             self.slots.fill(Slot::default());
             self.round = 1;
         }
-        if self.slots.len() <= pool.len() {
-            self.slots.resize(pool.len() + 1, Slot::default());
+        if self.slots.len() <= names {
+            self.slots.resize(names + 1, Slot::default());
         }
         // 0 has always got its code.
         self.slots[0] = Slot { round: self.round, code: 0 };
@@ -137,11 +137,6 @@ impl Round<'_> {
         self.numbers[self.found] = number;
         self.found += usize::from(is_new);
         code
-    }
-
-    /// The numbers that got a code.
-    fn numbers(&self) -> &[u32] {
-        &self.numbers[..self.found]
     }
 }
 
