@@ -1,5 +1,7 @@
-//! Applications by port and protocol: the built-in table and the operator's rows over it, flattened into arrays so that a
-//! flow costs two loads.
+//! Applications by port and protocol: the built-in table and the operator's rows over it, in arrays without a search.
+//!
+//! One port of a flow is nearly always any of tens of thousands that nobody named. Ports stand in pages, and those without a
+//! name share one, so that what flows touch stays in the smallest cache.
 
 mod builtin;
 pub mod protocol;
@@ -21,7 +23,12 @@ pub enum Transport {
 }
 
 const TRANSPORTS: usize = 4;
-const PORTS: usize = 1 << 16;
+/// Ports of a page.
+const PAGE_PORTS: usize = 64;
+/// Pages of a transport.
+const PAGES: usize = (1 << u16::BITS) / PAGE_PORTS;
+/// The page of ports that have no name.
+const UNNAMED: u16 = 0;
 
 /// The transport of each protocol number; [`TRANSPORTS`] = none.
 static TRANSPORT_OF: [u8; 256] = {
@@ -58,10 +65,13 @@ pub struct Service {
     pub app: u16,
 }
 
-/// The flattened tables.
+/// See the module's documentation.
 #[derive(Debug)]
 pub struct Apps {
-    cells: Box<[u16]>,
+    /// By transport and port / [`PAGE_PORTS`]: index in `pages`.
+    page_of: Box<[[u16; PAGES]; TRANSPORTS]>,
+    /// A cell a port; the first page is [`UNNAMED`].
+    pages: Vec<[u16; PAGE_PORTS]>,
     protocols: [u16; 256],
     apps: Vec<App>,
 }
@@ -83,11 +93,16 @@ impl Apps {
     /// # Errors
     /// When the pool of names is full.
     pub fn builtin(names: &Names) -> Result<Self, AppError> {
-        let mut apps = Self { cells: vec![0; TRANSPORTS * PORTS].into(), protocols: [0; 256], apps: Vec::new() };
+        let mut apps = Self {
+            page_of: Box::new([[UNNAMED; PAGES]; TRANSPORTS]),
+            pages: vec![[0; PAGE_PORTS]],
+            protocols: [0; 256],
+            apps: Vec::new(),
+        };
         for &(transports, first, last, name, category) in builtin::PORTS {
             let app = apps.add(names, name, category)?;
             for transport in transports {
-                apps.cells(*transport)[first as usize..=last as usize].fill(app);
+                apps.fill(*transport, first..=last, app);
             }
         }
         for &(protocol, name, category) in builtin::PROTOCOLS {
@@ -108,7 +123,7 @@ impl Apps {
         (name, category): (&str, &str),
     ) -> Result<(), AppError> {
         let app = self.add(names, name, category)?;
-        self.cells(transport)[usize::from(*ports.start())..=usize::from(*ports.end())].fill(app | OVERRIDE);
+        self.fill(transport, ports, app | OVERRIDE);
         Ok(())
     }
 
@@ -139,8 +154,22 @@ impl Apps {
         Ok(index as u16 + 1)
     }
 
-    fn cells(&mut self, transport: Transport) -> &mut [u16] {
-        &mut self.cells[transport as usize * PORTS..][..PORTS]
+    fn fill(&mut self, transport: Transport, ports: std::ops::RangeInclusive<u16>, cell: u16) {
+        for port in ports.map(usize::from) {
+            let page = &mut self.page_of[transport as usize][port / PAGE_PORTS];
+            if *page == UNNAMED {
+                *page = self.pages.len() as u16;
+                self.pages.push([0; PAGE_PORTS]);
+            }
+            self.pages[usize::from(*page)][port % PAGE_PORTS] = cell;
+        }
+    }
+
+    #[inline]
+    fn cell(&self, transport: usize, port: u16) -> u16 {
+        let port = usize::from(port);
+        let page = self.page_of[transport][port / PAGE_PORTS];
+        self.pages[usize::from(page)][port % PAGE_PORTS]
     }
 
     /// The service of a flow: the side's port that the table knows, the operator's names first, else the lower known one.
@@ -150,8 +179,7 @@ impl Apps {
         if transport == TRANSPORTS {
             return Service { port: None, app: self.protocols[usize::from(protocol)] };
         }
-        let cells = &self.cells[transport * PORTS..][..PORTS];
-        let (src, dst) = (cells[usize::from(src_port)], cells[usize::from(dst_port)]);
+        let (src, dst) = (self.cell(transport, src_port), self.cell(transport, dst_port));
         // Smaller is better: known before unknown, the operator's before built-in, then the lower port.
         let rank =
             |cell: u16, port: u16| u32::from(cell == 0) << 17 | u32::from(cell & OVERRIDE == 0) << 16 | u32::from(port);
@@ -169,6 +197,7 @@ impl Apps {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.cells) + size_of::<Self>() + size_of::<App>() * self.apps.capacity()
+        let pages = size_of_val(&*self.page_of) + self.pages.capacity() * size_of::<[u16; PAGE_PORTS]>();
+        pages + size_of::<Self>() + size_of::<App>() * self.apps.capacity()
     }
 }
