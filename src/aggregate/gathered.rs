@@ -5,7 +5,6 @@ use std::ops::Range;
 use super::share::{Share, Width};
 use super::shares::{Flows, Shares};
 use super::sums::Amounts;
-use crate::flow::column::Column;
 use crate::flow::{FlowBatch, Measures};
 
 /// See the module's documentation. Memory is kept from block to block.
@@ -37,47 +36,36 @@ impl Gathered {
         self.span_max_ms = span_max_ms;
         let Self { shares, amounts, spans, .. } = self;
         let flows = Flows { spans, span_max_ms };
-        amounts.fill(|measures| {
-            fill_measures(batch, rows, measures);
-            for index in 0..shares.len() {
-                let (before, rest) = shares.split_at_mut(index);
-                let Some(own) = rest.first_mut() else { continue };
-                let is_narrower = |narrow: &&Shares| own.width().ms() % narrow.width().ms() == 0;
-                match before.iter().filter(is_narrower).max_by_key(|narrow| narrow.width().ms()) {
-                    Some(narrow) => own.fill_from(narrow, flows, measures),
-                    None => own.fill(flows, measures),
-                }
+        amounts.fill(amounts_of(batch, rows));
+        for index in 0..shares.len() {
+            let (before, rest) = shares.split_at_mut(index);
+            let Some(own) = rest.first_mut() else { continue };
+            let is_narrower = |narrow: &&Shares| own.width().ms() % narrow.width().ms() == 0;
+            match before.iter().filter(is_narrower).max_by_key(|narrow| narrow.width().ms()) {
+                Some(narrow) => own.fill_from(narrow, flows, amounts),
+                None => own.fill(flows, amounts),
             }
-        });
+        }
         self.spans.iter().filter(|(start, end)| end.saturating_sub(*start) > span_max_ms).count()
     }
 
     /// The shares of a flow, by its row in the block.
     pub(super) fn share_of(&self, row: usize, width: Width) -> Share {
         let flows = Flows { spans: &self.spans, span_max_ms: self.span_max_ms };
-        flows.share(row, width, &self.amounts.measures()[row])
+        flows.share(row, width, &self.amounts.of(row).measures())
     }
 }
 
 /// What the flows of some rows add.
-fn fill_measures(batch: &FlowBatch, rows: Range<usize>, measures: &mut Vec<Measures>) {
-    fn part<'a>(column: &'a Column<u64>, rows: &Range<usize>) -> &'a [u64] {
-        column.values().get(rows.clone()).unwrap_or_default()
-    }
-    let (bytes, packets) = (part(&batch.bytes, &rows), part(&batch.packets, &rows));
-    let of = |values: &[u64], row: usize| values.get(row).copied().unwrap_or_default();
-    measures.clear();
-    measures.extend((0..rows.len()).map(|row| Measures {
-        bytes: of(bytes, row),
-        packets: of(packets, row),
+fn amounts_of(batch: &FlowBatch, rows: Range<usize>) -> impl Iterator<Item = Measures> {
+    let (rtt_ms, present) = (&batch.rtt_ms, batch.rtt_ms.validity());
+    let alike = u64::from(!rtt_ms.all_null());
+    // Whether a flow has a round trip nobody can foresee: no branch asks.
+    rows.map(move |row| Measures {
+        bytes: batch.bytes.value_or_default(row),
+        packets: batch.packets.value_or_default(row),
         flows: 1,
-        ..Measures::default()
-    }));
-    if !batch.rtt_ms.all_null() {
-        for (measures, row) in measures.iter_mut().zip(rows) {
-            if let Some(rtt_ms) = batch.rtt_ms.get(row) {
-                (measures.rtt_ms_sum, measures.rtt_count) = (u64::from(rtt_ms), 1);
-            }
-        }
-    }
+        rtt_ms_sum: rtt_ms.value_or_default(row).into(),
+        rtt_count: present.map_or(alike, |present| present[row].into()),
+    })
 }

@@ -16,8 +16,8 @@ struct Shared {
     internal: Vec<u32>,
     /// Whether a rollup books internal flows twice by it.
     has_internal: bool,
-    /// Index of what gives its numbers, when a wider group does.
-    derived: Option<usize>,
+    /// Whether its numbers follow from those of a wider group.
+    is_derived: bool,
 }
 
 /// See the module's documentation.
@@ -25,6 +25,8 @@ struct Shared {
 pub(super) struct Groups {
     all: Vec<Shared>,
     derived: Vec<Derived>,
+    /// Those that rows get numbers by, in an order in which they can follow from each other.
+    linked: Vec<usize>,
     /// Internal flows among the block's rows.
     pub(super) internal_rows: Vec<u32>,
 }
@@ -35,26 +37,31 @@ impl Groups {
         let index = self.all.iter().position(|shared| shared.numbers.group() == group).unwrap_or_else(|| {
             let (src, dst, internal) = (Vec::new(), Vec::new(), Vec::new());
             let numbers = numbers(group);
-            self.all.push(Shared { numbers, src, dst, internal, has_internal: false, derived: None });
+            self.all.push(Shared { numbers, src, dst, internal, has_internal: false, is_derived: false });
             self.all.len() - 1
         });
         self.all[index].has_internal |= has_internal;
         index
     }
 
-    /// Has the numbers of narrow groups follow from those of wide ones. To be called when all groups are there.
+    /// Has the numbers of narrow groups follow from those of wide ones, each from the narrowest that there is: the fewer its
+    /// combinations, the smaller the table of what follows. To be called when all groups are there.
     pub(super) fn link(&mut self) {
         let width = |shared: &Shared| shared.numbers.group().parts.len();
-        for to in 0..self.all.len() {
+        let mut widest_first: Vec<usize> = (0..self.all.len()).collect();
+        widest_first.sort_by_key(|index| std::cmp::Reverse(width(&self.all[*index])));
+        for to in widest_first {
             let narrow = &self.all[to];
             let wider = self.all.iter().enumerate().filter(|(_, wide)| {
                 width(wide) > width(narrow)
                     && (wide.has_internal || !narrow.has_internal)
                     && narrow.numbers.group().parts_in(wide.numbers.group()).is_some()
             });
-            // The widest is not derived itself.
-            let widest = wider.max_by_key(|(_, wide)| width(wide)).map(|(from, _)| from);
-            self.all[to].derived = widest.and_then(|from| self.derive(from, to));
+            let narrowest = wider.min_by_key(|(_, wide)| width(wide)).map(|(from, _)| from);
+            if let Some(derived) = narrowest.and_then(|from| self.derive(from, to)) {
+                self.all[to].is_derived = true;
+                self.linked.push(derived);
+            }
         }
     }
 
@@ -90,7 +97,7 @@ impl Groups {
         let view = |pass| View { batch, maps, pass };
         let all = Rows::Range(rows.start, rows.end);
         // What is refused has no number that others follow from.
-        for shared in self.all.iter_mut().filter(|shared| shared.derived.is_none() || !admit) {
+        for shared in self.all.iter_mut().filter(|shared| !shared.is_derived || !admit) {
             shared.numbers.number(&view(Pass::Src), all, admit, &mut shared.src);
             if shared.numbers.group().has_side() {
                 shared.numbers.number(&view(Pass::Dst), all, admit, &mut shared.dst);
@@ -107,11 +114,9 @@ impl Groups {
 
     /// Finds the numbers that follow from others.
     fn fill_derived(&mut self) {
-        for (index, derived) in self.derived.iter_mut().enumerate() {
+        for linked in &self.linked {
+            let derived = &mut self.derived[*linked];
             let Ok([from, to]) = self.all.get_disjoint_mut([derived.from, derived.to]) else { continue };
-            if to.derived != Some(index) {
-                continue;
-            }
             let mut follow = |wide: &[u32], narrow: &mut Vec<u32>| {
                 narrow.clear();
                 narrow.extend(wide.iter().map(|number| derived.of(*number, &*from.numbers, &mut *to.numbers)));

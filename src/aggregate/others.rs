@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::rollup::{Keyed, numbers_of};
-use super::sums::{Amount, Sums, add_wrapping};
+use super::rollup::{KEYS_AHEAD, Keyed, numbers_of};
+use super::shares::Piece;
+use super::sums::{Amount, Amounts, Sums, add_wrapping};
 use super::talkers::{IS_DST, IS_WIDE};
 use crate::flow::Measures;
 use crate::prefetch::prefetch;
@@ -67,7 +68,7 @@ impl Others {
     }
 
     pub(super) fn keys(&self) -> usize {
-        self.hosts.len() + self.rests.iter().count() + self.overflow.len()
+        self.hosts.len() + self.rests.0.len() + self.overflow.len()
     }
 
     /// Adds to a host's sum, or to the `rest` row that it belongs to.
@@ -83,8 +84,26 @@ impl Others {
                 self.fold(hash_of);
             }
         } else {
-            let lost = self.lose(hash, numbers_of(key).0, amount.measures);
+            let lost = self.lose(hash, numbers_of(key).0, &amount.measures());
             self.cut = self.cut.max(lost);
+        }
+    }
+
+    /// Adds pieces to their hosts, and has the memory of those ahead fetched meanwhile. Pieces of key 0 are passed over.
+    pub(super) fn add_pieces<P: Copy + Into<Piece>>(
+        &mut self,
+        pieces: &[P],
+        keys: &[Keyed],
+        amounts: &Amounts,
+        hash_of: impl Fn(u64) -> u64 + Copy,
+    ) {
+        let keyed = |piece: P| keys[piece.into().key as usize];
+        for (index, piece) in pieces.iter().enumerate() {
+            pieces.get(index + KEYS_AHEAD).inspect(|ahead| self.prefetch(keyed(**ahead).hash));
+            let (keyed, amount) = (keyed(*piece), (*piece).into().amount);
+            if keyed.key != 0 {
+                self.add(keyed, amounts.of(amount as usize), hash_of);
+            }
         }
     }
 

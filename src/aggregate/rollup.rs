@@ -54,7 +54,7 @@ impl Block<'_> {
         if share.before == 0 {
             return add(share.last, whole);
         }
-        share.each(whole.measures, |number, amount| add(number, Amount::of(amount)));
+        share.each(&whole.measures(), |number, amount| add(number, Amount::of(amount)));
     }
 
     /// Whether a bucket holds this block's shares already, in a row emitted before a crash.

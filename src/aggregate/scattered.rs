@@ -52,8 +52,9 @@ fn book_one(
             buckets.marked(number).sums.add(hash, key, Amount::of(more), hash_of);
         }
     };
-    add(last, &share.amount(last, whole.measures));
-    add(first, &share.amount(first, whole.measures));
+    let whole = whole.measures();
+    add(last, &share.amount(last, &whole));
+    add(first, &share.amount(first, &whole));
     let middle = Measures { bytes: share.middle_bytes, packets: share.middle_packets, ..Measures::default() };
     if !share.has_steps() {
         (first + 1..last).for_each(|number| add(number, &middle));

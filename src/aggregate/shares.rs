@@ -5,6 +5,7 @@
 
 use super::scattered::Scattered;
 use super::share::{Share, Spread, Spreader, Width};
+use super::sums::Amounts;
 use crate::flow::Measures;
 
 /// Buckets that have a list.
@@ -78,12 +79,12 @@ impl Shares {
     }
 
     /// Computes the shares of flows that add the first of `amounts`, to which the parts of flows are appended.
-    pub(super) fn fill(&mut self, flows: Flows<'_>, amounts: &mut Vec<Measures>) {
+    pub(super) fn fill(&mut self, flows: Flows<'_>, amounts: &mut Amounts) {
         self.clear();
         let mut spreader = Spreader::new(self.width, flows.span_max_ms);
         let (mut number, mut list) = (i64::MIN, None);
         for (row, (start, end)) in flows.spans.iter().enumerate() {
-            let (row, amount) = (row as u32, &amounts[row]);
+            let (row, amount) = (row as u32, amounts.of(row).measures());
             match spreader.of(*start, *end, amount.bytes, amount.packets) {
                 Spread::Whole(own) => {
                     if own != number {
@@ -101,7 +102,7 @@ impl Shares {
 
     /// The same from the shares of narrower buckets, of which each of these is a whole number: what lies in one of those lies
     /// in one of these.
-    pub(super) fn fill_from(&mut self, narrow: &Self, flows: Flows<'_>, amounts: &mut Vec<Measures>) {
+    pub(super) fn fill_from(&mut self, narrow: &Self, flows: Flows<'_>, amounts: &mut Amounts) {
         self.clear();
         let units = self.width.ms() / narrow.width.ms();
         for List { number, rows, .. } in narrow.lists() {
@@ -109,13 +110,13 @@ impl Shares {
             match self.list(number) {
                 Some(list) => self.lists[list].rows.extend_from_slice(rows),
                 None => rows.iter().for_each(|row| {
-                    let Measures { bytes, packets, .. } = amounts[*row as usize];
+                    let Measures { bytes, packets, .. } = amounts.of(*row as usize).measures();
                     self.scatter(*row, Share::whole(number, bytes, packets));
                 }),
             }
         }
         for row in &narrow.loose {
-            let share = flows.share(*row as usize, self.width, &amounts[*row as usize]);
+            let share = flows.share(*row as usize, self.width, &amounts.of(*row as usize).measures());
             match self.list(share.last).filter(|_| share.before == 0) {
                 Some(list) => self.lists[list].rows.push(*row),
                 None => self.split(*row, &share, amounts),
@@ -158,12 +159,12 @@ impl Shares {
     }
 
     /// Puts the parts of a flow into the lists of their buckets.
-    fn split(&mut self, row: u32, share: &Share, amounts: &mut Vec<Measures>) {
+    fn split(&mut self, row: u32, share: &Share, amounts: &mut Amounts) {
         if share.has_steps() || !(share.first()..=share.last).all(|number| self.list(number).is_some()) {
             return self.scatter(row, *share);
         }
         self.loose.push(row);
-        let whole = amounts[row as usize];
+        let whole = amounts.of(row as usize).measures();
         for number in share.first()..=share.last {
             let amount = share.amount(number, &whole);
             if let Some(list) = self.list(number).filter(|_| amount != Measures::default()) {
@@ -202,17 +203,17 @@ mod tests {
     type Booked = BTreeMap<(i64, u32), Measures>;
 
     /// What each flow brings to each bucket, by the lists and the flows that are in none.
-    fn booked(shares: &Shares, amounts: &[Measures]) -> Booked {
+    fn booked(shares: &Shares, amounts: &Amounts) -> Booked {
         let mut all = Booked::new();
         for list in shares.lists() {
             let pieces = list.rows.iter().map(|row| Piece::from(*row)).chain(list.parts.iter().copied());
             for piece in pieces {
-                assert!(all.insert((list.number, piece.key), amounts[piece.amount as usize]).is_none());
+                assert!(all.insert((list.number, piece.key), amounts.of(piece.amount as usize).measures()).is_none());
             }
         }
         for Scattered { key, row, share } in shares.scattered() {
             assert_eq!(key, row);
-            share.each(&amounts[*row as usize], |number, amount| {
+            share.each(&amounts.of(*row as usize).measures(), |number, amount| {
                 assert!(all.insert((number, *row), *amount).is_none());
             });
         }
@@ -232,16 +233,17 @@ mod tests {
             };
             let mut narrow = Shares::new(Width::new(widths.0 * MINUTE_MS));
             let mut wide = Shares::new(Width::new(widths.1 * MINUTE_MS));
-            let mut amounts = Vec::new();
+            let mut amounts = Amounts::default();
             for _ in 0..2 {
-                amounts = flows.iter().map(of).collect();
+                amounts.fill(flows.iter().map(of));
                 narrow.fill(flow, &mut amounts);
                 wide.fill_from(&narrow, flow, &mut amounts);
             }
             for shares in [&narrow, &wide] {
                 let mut want = Booked::new();
-                for (row, whole) in amounts[..flows.len()].iter().enumerate() {
-                    flow.share(row, shares.width(), whole).each(whole, |number, amount| {
+                for row in 0..flows.len() {
+                    let whole = amounts.of(row).measures();
+                    flow.share(row, shares.width(), &whole).each(&whole, |number, amount| {
                         assert!(want.insert((number, row as u32), *amount).is_none());
                     });
                 }

@@ -73,44 +73,79 @@ impl Cell {
     }
 }
 
-/// What is added to a key: measures, and their cell, made once for all tables they are added in.
-#[derive(Clone, Copy)]
-pub(super) struct Amount<'a> {
-    pub(super) cell: Cell,
-    pub(super) measures: &'a Measures,
+/// What is added to a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Amount<'a> {
+    Small(Cell),
+    /// What fits no cell.
+    Large(&'a Measures),
 }
 
 impl<'a> Amount<'a> {
     #[inline]
     pub(super) fn of(measures: &'a Measures) -> Self {
-        Self { cell: Cell::of(measures), measures }
+        let cell = Cell::of(measures);
+        if cell.is_full() { Self::Large(measures) } else { Self::Small(cell) }
+    }
+
+    #[inline]
+    pub(super) fn measures(self) -> Measures {
+        match self {
+            Self::Small(cell) => cell.measures(),
+            Self::Large(measures) => *measures,
+        }
     }
 }
 
-/// Everything that a block of flows adds, with the cells.
+/// Everything that a block adds: the amounts of its flows, then of parts of flows.
 #[derive(Debug, Default)]
 pub(super) struct Amounts {
-    measures: Vec<Measures>,
+    /// [`Cell::TOO_LARGE`] for what is in `large`.
     cells: Vec<Cell>,
+    /// By index, ascending.
+    large: Vec<(usize, Measures)>,
 }
 
 impl Amounts {
-    /// Has the measures changed and makes their cells.
-    pub(super) fn fill(&mut self, change: impl FnOnce(&mut Vec<Measures>)) {
-        change(&mut self.measures);
-        self.cells.clear();
-        self.cells.extend(self.measures.iter().map(Cell::of));
+    pub(super) fn len(&self) -> usize {
+        self.cells.len()
     }
 
-    /// What the block's flows add, then parts of flows.
-    pub(super) fn measures(&self) -> &[Measures] {
-        &self.measures
+    /// Forgets what the block before added, and takes what the flows of the next one add.
+    pub(super) fn fill(&mut self, flows: impl Iterator<Item = Measures>) {
+        self.cells.clear();
+        self.large.clear();
+        let large = &mut self.large;
+        self.cells.extend(flows.enumerate().map(|(index, measures)| cell_of(index, measures, large)));
+    }
+
+    /// Adds what a part of a flow adds.
+    #[inline]
+    pub(super) fn push(&mut self, part: Measures) {
+        self.cells.push(cell_of(self.cells.len(), part, &mut self.large));
     }
 
     #[inline]
     pub(super) fn of(&self, index: usize) -> Amount<'_> {
-        Amount { cell: self.cells[index], measures: &self.measures[index] }
+        let cell = self.cells[index];
+        if cell.is_full() { self.large(index) } else { Amount::Small(cell) }
     }
+
+    #[cold]
+    fn large(&self, index: usize) -> Amount<'_> {
+        let place = self.large.partition_point(|(of, _)| *of < index);
+        Amount::Large(&self.large[place].1)
+    }
+}
+
+/// The cell of an amount. What fits none is noted, by its index.
+#[inline]
+fn cell_of(index: usize, measures: Measures, large: &mut Vec<(usize, Measures)>) -> Cell {
+    let cell = Cell::of(&measures);
+    if cell.is_full() {
+        large.push((index, measures));
+    }
+    cell
 }
 
 type Wide = HashMap<u64, Measures, foldhash::fast::RandomState>;
@@ -126,22 +161,20 @@ pub(super) struct Sums {
 /// Adds to a cell, from which what fills it goes to the wide sums.
 #[inline]
 fn add(wide: &mut Wide, key: u64, cell: &mut Cell, more: Amount<'_>) {
-    cell.add(more.cell);
-    if cell.is_full() {
-        widen(wide, key, cell, more);
+    match more {
+        Amount::Small(more) => {
+            cell.add(more);
+            if cell.is_full() {
+                widen(wide, key, &std::mem::take(cell).measures());
+            }
+        }
+        Amount::Large(measures) => widen(wide, key, measures),
     }
 }
 
-/// Empties a cell that something was added to.
 #[cold]
-fn widen(wide: &mut Wide, key: u64, cell: &mut Cell, more: Amount<'_>) {
-    let sum = wide.entry(key).or_default();
-    if more.cell.is_full() {
-        cell.take_off(more.cell);
-        add_wrapping(sum, more.measures);
-    } else {
-        add_wrapping(sum, &std::mem::take(cell).measures());
-    }
+fn widen(wide: &mut Wide, key: u64, more: &Measures) {
+    add_wrapping(wide.entry(key).or_default(), more);
 }
 
 /// Adds without limit.
@@ -188,7 +221,7 @@ impl Sums {
         add(&mut self.wide, key, self.cells.entry(hash, key, hash_of), more);
     }
 
-    /// Adds pieces to their keys, and has the memory of those ahead fetched meanwhile.
+    /// Adds pieces to their keys, and has the memory of those ahead fetched meanwhile. Pieces of key 0 are passed over.
     pub(super) fn add_pieces<P: Copy + Into<Piece>>(
         &mut self,
         pieces: &[P],
@@ -208,10 +241,15 @@ impl Sums {
                 *place = self.cells.prefetch(keyed(*ahead).hash);
             }
             let (Keyed { hash, key }, amount) = (keyed(*piece), (*piece).into().amount as usize);
+            if key == 0 {
+                continue;
+            }
             let cell = self.cells.entry_at(here, hash, key, hash_of);
-            cell.add(amounts.cells[amount]);
+            let more = amounts.cells[amount];
+            cell.add(more);
             if cell.is_full() {
-                widen(&mut self.wide, key, cell, amounts.of(amount));
+                cell.take_off(more);
+                add(&mut self.wide, key, cell, amounts.of(amount));
             }
         }
     }

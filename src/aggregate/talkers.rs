@@ -13,8 +13,7 @@ use super::buckets::{Bucket, Buckets};
 use super::combos::REFUSED;
 use super::others::Others;
 use super::out::Out;
-use super::rollup::{Block, KEYS_AHEAD, KeyHash, Keyed, key_of, numbers_of};
-use super::shares::Piece;
+use super::rollup::{Block, KeyHash, Keyed, key_of, numbers_of};
 use super::view::{Names, Pass};
 use crate::flow::rollup::Role;
 use crate::flow::{Addr, Measures};
@@ -31,26 +30,30 @@ pub(super) const IS_WIDE: u32 = 1;
 pub(super) struct Talkers {
     /// How many hosts that are no customers have rows at each emission, for each role.
     others: usize,
-    /// Of the block's rows; those that have no key stand for nothing.
-    keys: Vec<Keyed>,
-    hosts: Vec<Host>,
-    /// What the bucket at hand gets of customers, and of other hosts.
-    customers: Vec<Piece>,
-    strangers: Vec<Piece>,
+    /// By row of the block: the customer's key, and the other host's; key 0 = none.
+    customers: Vec<Keyed>,
+    strangers: Vec<Keyed>,
+    /// Second hosts of a kind: destinations of internal flows and of those in transit.
+    seconds: Vec<Second>,
 }
 
-/// Which kind of host a row has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Host {
-    /// None that has a key.
-    None,
-    Customer,
-    Stranger,
+/// A host of a flow whose other host is of the same kind.
+#[derive(Clone, Copy, Debug)]
+struct Second {
+    row: u32,
+    keyed: Keyed,
+    is_customer: bool,
 }
+
+/// How many second hosts ahead their sums are fetched into the cache.
+const SECONDS_AHEAD: usize = 12;
+
+/// What stands for no host.
+const NO_HOST: Keyed = Keyed { hash: 0, key: 0 };
 
 impl Talkers {
     pub(super) fn new(others: usize) -> Self {
-        Self { others, keys: Vec::new(), hosts: Vec::new(), customers: Vec::new(), strangers: Vec::new() }
+        Self { others, customers: Vec::new(), strangers: Vec::new(), seconds: Vec::new() }
     }
 
     /// Books the rows of a block; `owners` are their numbers. Gives how many shares found no room.
@@ -62,73 +65,110 @@ impl Talkers {
         buckets: &mut Buckets,
         hash: &KeyHash,
     ) -> u64 {
+        let hash_of = |key| hash.of(key);
+        let mut refused = self.find_keys(block, owners, names, buckets, hash);
+        refused += self.book_seconds(block, buckets, hash_of);
+        let mut book_row = |row: u32, keyed: Keyed, is_customer: bool| {
+            if keyed.key != 0 {
+                refused += book_one(block, row, keyed, is_customer, buckets, hash_of);
+            }
+        };
+        let mut book_both = |row: u32| {
+            book_row(row, self.customers[row as usize], true);
+            book_row(row, self.strangers[row as usize], false);
+        };
+        if !block.is_free() {
+            (0..block.rows.len() as u32).for_each(book_both);
+            return refused;
+        }
+        block.shares.scattered().iter().for_each(|flow| book_both(flow.row));
+        for list in block.shares.lists() {
+            let (amounts, bucket) = (&block.gathered.amounts, buckets.marked(list.number));
+            bucket.sums.add_pieces(&list.rows, &self.customers, amounts, hash_of);
+            bucket.sums.add_pieces(&list.parts, &self.customers, amounts, hash_of);
+            let others = bucket.others.get_or_insert_default();
+            others.add_pieces(&list.rows, &self.strangers, amounts, hash_of);
+            others.add_pieces(&list.parts, &self.strangers, amounts, hash_of);
+        }
+        refused
+    }
+
+    /// Books the second hosts, and has the memory of those ahead fetched meanwhile. Gives how many shares found no room.
+    fn book_seconds(&self, block: &Block<'_>, buckets: &mut Buckets, hash_of: impl Fn(u64) -> u64 + Copy) -> u64 {
+        let mut refused = 0;
+        for (index, Second { row, keyed, is_customer }) in self.seconds.iter().enumerate() {
+            // Only then every bucket is marked.
+            if block.is_free()
+                && let Some(ahead) = self.seconds.get(index + SECONDS_AHEAD)
+            {
+                let last = block.gathered.share_of(ahead.row as usize, block.shares.width()).last;
+                let Bucket { sums, others, .. } = buckets.marked(last);
+                match (ahead.is_customer, others) {
+                    (true, _) => sums.prefetch(ahead.keyed.hash),
+                    (false, Some(others)) => others.prefetch(ahead.keyed.hash),
+                    (false, None) => {}
+                }
+            }
+            refused += book_one(block, *row, *keyed, *is_customer, buckets, hash_of);
+        }
+        refused
+    }
+
+    /// Finds the keys of a block's rows. Books at once what has no key. Gives how many found no room for it.
+    fn find_keys(
+        &mut self,
+        block: &Block<'_>,
+        owners: &[u32],
+        names: &mut Names,
+        buckets: &mut Buckets,
+        hash: &KeyHash,
+    ) -> u64 {
+        self.customers.clear();
+        self.strangers.clear();
+        self.seconds.clear();
+        let batch = block.batch;
+        let rows = block.rows.start as usize..block.rows.end as usize;
+        if let (Some(src), Some(dst)) = (batch.src_ip.all_v4(), batch.dst_ip.all_v4())
+            && let Some(directions) = batch.direction.values().get(rows.clone())
+            && owners.iter().all(|owner| owner & REFUSED == 0)
+        {
+            self.find_v4_keys(owners, directions, &src[rows.clone()], &dst[rows], hash);
+            return 0;
+        }
+        self.customers.resize(owners.len(), NO_HOST);
+        self.strangers.resize(owners.len(), NO_HOST);
         let mut refused = 0;
         for pass in [Pass::Src, Pass::Dst] {
-            refused += self.find_keys(block, owners, pass, names, buckets, hash);
-            if block.is_free() {
-                self.book_lists(block, buckets, hash);
-                for flow in block.shares.scattered() {
-                    refused += self.book_one(block, flow.row as usize, buckets, hash);
-                }
-            } else {
-                for row in 0..block.rows.len() {
-                    refused += self.book_one(block, row, buckets, hash);
-                }
-            }
+            refused += self.find_any_keys(block, owners, pass, names, buckets, hash);
         }
         refused
     }
 
-    /// Books what is in lists.
-    fn book_lists(&mut self, block: &Block<'_>, buckets: &mut Buckets, hash: &KeyHash) {
-        let (amounts, hash_of) = (&block.gathered.amounts, |key| hash.of(key));
-        for list in block.shares.lists() {
-            self.customers.clear();
-            self.strangers.clear();
-            let pieces = list.rows.iter().map(|row| Piece::from(*row)).chain(list.parts.iter().copied());
-            pieces.for_each(|piece| match self.hosts[piece.key as usize] {
-                Host::Customer => self.customers.push(piece),
-                Host::Stranger => self.strangers.push(piece),
-                Host::None => {}
-            });
-            let Bucket { sums, others, .. } = buckets.marked(list.number);
-            sums.add_pieces(&self.customers, &self.keys, amounts, hash_of);
-            if !self.strangers.is_empty() {
-                let others = others.get_or_insert_default();
-                for (index, piece) in self.strangers.iter().enumerate() {
-                    let ahead = self.strangers.get(index + KEYS_AHEAD);
-                    ahead.inspect(|ahead| others.prefetch(self.keys[ahead.key as usize].hash));
-                    others.add(self.keys[piece.key as usize], amounts.of(piece.amount as usize), hash_of);
-                }
-            }
-        }
-    }
-
-    /// Books a flow bucket by bucket: without new customers when there is no room, without what was emitted before a crash.
-    /// Gives how many shares found no room.
-    fn book_one(&self, block: &Block<'_>, row: usize, buckets: &mut Buckets, hash: &KeyHash) -> u64 {
-        let hash_of = |key| hash.of(key);
-        let (keyed, host) = (self.keys[row], self.hosts[row]);
-        let mut refused = 0;
-        block.each(row, |number, amount| {
-            if host == Host::None || block.is_emitted(number) {
-                return;
-            }
-            let Bucket { sums, others, .. } = buckets.marked(number);
-            if host == Host::Stranger {
-                others.get_or_insert_default().add(keyed, amount, hash_of);
-            } else if block.admit {
-                sums.add(keyed.hash, keyed.key, amount, hash_of);
-            } else if !sums.add_known(keyed.hash, keyed.key, amount) {
-                refused += 1;
-                others.get_or_insert_default().overflow(numbers_of(keyed.key).0, amount.measures);
-            }
+    /// Finds keys where all hosts are IPv4 hosts and have one.
+    fn find_v4_keys(&mut self, owners: &[u32], directions: &[u8], src: &[u32], dst: &[u32], hash: &KeyHash) {
+        let hosts = owners.iter().zip(directions).zip(src.iter().zip(dst));
+        // A flow nearly always has one host of each kind. Which is which nobody can foresee: no branch asks.
+        let keys = hosts.map(|((owner, direction), (src, dst))| {
+            let src = key_of(owner << OWNER_SHIFT, *src);
+            let dst = key_of(owner << OWNER_SHIFT | IS_DST, *dst);
+            if Pass::Src.host_is_customer(*direction) { (src, dst) } else { (dst, src) }
         });
-        refused
+        let keyed = |key: u64| Keyed { hash: hash.of(key), key };
+        self.customers.extend(keys.clone().map(|(customer, _)| keyed(customer)));
+        self.strangers.extend(keys.map(|(_, stranger)| keyed(stranger)));
+        for (row, direction) in directions.iter().enumerate() {
+            let is_customer = Pass::Src.host_is_customer(*direction);
+            if is_customer == Pass::Dst.host_is_customer(*direction) {
+                // The destination stands where hosts of the other kind do.
+                let other = if is_customer { &mut self.strangers } else { &mut self.customers };
+                let keyed = std::mem::replace(&mut other[row], NO_HOST);
+                self.seconds.push(Second { row: row as u32, keyed, is_customer });
+            }
+        }
     }
 
-    /// Finds the keys of a pass. Books at once what has no key.
-    fn find_keys(
+    /// Finds the keys of sources or of destinations, of whatever kind.
+    fn find_any_keys(
         &mut self,
         block: &Block<'_>,
         owners: &[u32],
@@ -138,30 +178,13 @@ impl Talkers {
         hash: &KeyHash,
     ) -> u64 {
         let hosts = if pass == Pass::Dst { &block.batch.dst_ip } else { &block.batch.src_ip };
-        let v4 = hosts.all_v4();
         let side = if pass == Pass::Dst { IS_DST } else { 0 };
-        let (start, direction) = (block.rows.start as usize, &block.batch.direction);
-        let is_customer = |row: usize| pass.host_is_customer(direction.value_or_default(row));
-        self.keys.clear();
-        self.hosts.clear();
-        if let Some(v4) = v4
-            && owners.iter().all(|owner| owner & REFUSED == 0)
-        {
-            // All have a key.
-            self.keys.extend(owners.iter().zip(&v4[start..]).map(|(owner, host)| {
-                let key = key_of(owner << OWNER_SHIFT | side, *host);
-                Keyed { hash: hash.of(key), key }
-            }));
-            let kind = |row| if is_customer(row) { Host::Customer } else { Host::Stranger };
-            self.hosts.extend((start..start + owners.len()).map(kind));
-            return 0;
-        }
         let mut refused = 0;
         for (at, owner) in owners.iter().enumerate() {
-            let row = start + at;
+            let row = block.rows.start as usize + at;
             let first = (owner & !REFUSED) << OWNER_SHIFT | side;
-            let is_customer = is_customer(row);
-            let key = match v4.map_or_else(|| hosts.get(row), |v4| Some(Addr::v4(v4[row]))) {
+            let is_customer = pass.host_is_customer(block.batch.direction.value_or_default(row));
+            let key = match hosts.get(row) {
                 Some(host) => match host.as_v4() {
                     Some(bits) => Ok(key_of(first, bits)),
                     None => {
@@ -173,30 +196,32 @@ impl Talkers {
                 },
                 None => Err(NoKey::NoAddress),
             };
-            let found = match key {
-                Ok(key) if owner & REFUSED == 0 => Some(Keyed { hash: hash.of(key), key }),
+            match key {
+                Ok(key) if owner & REFUSED == 0 => {
+                    self.take(at as u32, Keyed { hash: hash.of(key), key }, is_customer);
+                }
                 Ok(_) | Err(NoKey::NoRoom) => {
                     refused += 1;
                     book_without_key(buckets, block, at, |others, amount| others.overflow(first, amount));
-                    None
                 }
                 Err(NoKey::NoAddress) => {
                     book_without_key(buckets, block, at, |others, amount| others.add_rest(first, amount));
-                    None
                 }
                 Err(NoKey::Unknown(hash)) => {
                     book_without_key(buckets, block, at, |others, amount| others.lose_unknown(hash, first, amount));
-                    None
                 }
-            };
-            self.hosts.push(match found {
-                None => Host::None,
-                Some(_) if is_customer => Host::Customer,
-                Some(_) => Host::Stranger,
-            });
-            self.keys.push(found.unwrap_or(Keyed { hash: 0, key: 0 }));
+            }
         }
         refused
+    }
+
+    /// Takes note of a row's host.
+    fn take(&mut self, row: u32, keyed: Keyed, is_customer: bool) {
+        let hosts = if is_customer { &mut self.customers } else { &mut self.strangers };
+        match &mut hosts[row as usize] {
+            host if host.key == 0 => *host = keyed,
+            _ => self.seconds.push(Second { row, keyed, is_customer }),
+        }
     }
 
     /// Moves a bucket into rows; `owner` gives an owner's packed values.
@@ -254,10 +279,38 @@ fn key_of_wide(
     }
 }
 
+/// Books a host bucket by bucket: without new customers when there is no room, without what was emitted before a crash.
+/// Gives how many shares found no room.
+fn book_one(
+    block: &Block<'_>,
+    row: u32,
+    keyed: Keyed,
+    is_customer: bool,
+    buckets: &mut Buckets,
+    hash_of: impl Fn(u64) -> u64 + Copy,
+) -> u64 {
+    let mut refused = 0;
+    block.each(row as usize, |number, amount| {
+        if block.is_emitted(number) {
+            return;
+        }
+        let Bucket { sums, others, .. } = buckets.marked(number);
+        if !is_customer {
+            others.get_or_insert_default().add(keyed, amount, hash_of);
+        } else if block.admit {
+            sums.add(keyed.hash, keyed.key, amount, hash_of);
+        } else if !sums.add_known(keyed.hash, keyed.key, amount) {
+            refused += 1;
+            others.get_or_insert_default().overflow(numbers_of(keyed.key).0, &amount.measures());
+        }
+    });
+    refused
+}
+
 fn book_without_key(buckets: &mut Buckets, block: &Block<'_>, at: usize, mut book: impl FnMut(&mut Others, &Measures)) {
     block.each(at, |number, amount| {
         if !block.is_emitted(number) {
-            book(buckets.marked(number).others.get_or_insert_default(), amount.measures);
+            book(buckets.marked(number).others.get_or_insert_default(), &amount.measures());
         }
     });
 }
