@@ -16,7 +16,7 @@ const FAST_VALUE: u64 = 1 << 31;
 const FAST_SPAN_MS: u64 = 1 << 22;
 
 /// Buckets between a span's first and last that are booked one by one; more are booked as steps.
-const MIDDLES_MAX: u32 = 3;
+pub(super) const MIDDLES_MAX: u32 = 3;
 
 /// Width of a rollup's buckets.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@
 //! buckets beyond the first few, are booked one by one.
 
 use super::scattered::Scattered;
-use super::share::{Share, Spread, Spreader, Width};
+use super::share::{MIDDLES_MAX, Share, Spread, Spreader, Width};
 use super::sums::Amounts;
 use crate::flow::Measures;
 
@@ -160,14 +160,17 @@ impl Shares {
 
     /// Puts the parts of a flow into the lists of their buckets.
     fn split(&mut self, row: u32, share: &Share, amounts: &mut Amounts) {
-        if share.has_steps() || !(share.first()..=share.last).all(|number| self.list(number).is_some()) {
+        let mut lists = [0; MIDDLES_MAX as usize + 2];
+        let numbers = || share.first()..=share.last;
+        let mut has_list = |(number, to): (i64, &mut usize)| self.list(number).map(|list| *to = list).is_some();
+        if share.has_steps() || !numbers().zip(&mut lists).all(&mut has_list) {
             return self.scatter(row, *share);
         }
         self.loose.push(row);
         let whole = amounts.of(row as usize).measures();
-        for number in share.first()..=share.last {
+        for (number, list) in numbers().zip(lists) {
             let amount = share.amount(number, &whole);
-            if let Some(list) = self.list(number).filter(|_| amount != Measures::default()) {
+            if amount != Measures::default() {
                 self.lists[list].parts.push(Piece { key: row, amount: amounts.len() as u32 });
                 amounts.push(amount);
             }

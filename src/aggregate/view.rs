@@ -299,6 +299,9 @@ fn pack_far<const W: usize, T: Copy + Default + Into<u64>>(
     rows: &impl Pick,
     planes: &mut [Vec<u64>; W],
 ) {
+    if src.all_null() && dst.all_null() {
+        return;
+    }
     let directions = batch.direction.values();
     let far = |row: u32| {
         let row = row as usize;
