@@ -30,7 +30,7 @@ use crate::flow::{Direction, FlowBatch};
 
 /// Width of the buckets of subscribers and sites, ms.
 pub const BUCKET_MS: i64 = 15 * 60_000;
-/// Memory that all counters together may take, bytes: rings of about 80,000 subscribers that are busy all day, more of
+/// Memory that all counters together may take, bytes: rings of about 56,000 subscribers that are busy all day, more of
 /// others, and the tables of sites and hosts.
 pub const MEMORY_BYTES_MAX: usize =
     subscribers::MEMORY_BYTES_MAX + sites::MEMORY_BYTES_MAX + hosts::MEMORY_BYTES_MAX + dpi::MEMORY_BYTES_MAX;
@@ -117,13 +117,13 @@ impl Counters {
             }
             let spread = spreader.of(batch.span_start_ms(row), batch.time.value_or_default(row), bytes, 0);
             if has_ring {
+                self.subscribers.note(batch, row);
                 each_bucket(&spread, bytes, |bucket, bytes| self.subscribers.book(*code, bucket, bytes));
             }
             if site != NONE {
                 each_bucket(&spread, bytes, |bucket, bytes| self.sites.add(site, bucket, outward, bytes));
             }
         }
-        self.subscribers.end();
     }
 
     /// Whether a row's flow leaves its site, and the site's number: [`NONE`] of flows that cross no site's border.

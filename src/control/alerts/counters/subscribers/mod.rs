@@ -3,9 +3,13 @@
 //! Cells stand by bucket, then by slot (a subscriber's number), in pages of 64 slots that exist only where somebody was
 //! active; a running total a slot makes the sum of the ring free. A bucket that leaves the ring is taken off the totals,
 //! and subscribers without traffic give their slot back.
+//!
+//! What is of the two newest buckets, nearly all, is summed in one place a slot until it is wanted in the ring: when the ring
+//! moves on or is saved. A flow thereby touches one cache line.
 
-use super::{Map, NONE, PAGE, SLOT, key, take};
-use crate::control::state::Change;
+mod keep;
+
+use super::{Map, NONE};
 use crate::flow::{FlowBatch, Uuid};
 use crate::prefetch::prefetch;
 
@@ -17,12 +21,12 @@ const PAGE_SLOTS: usize = 64;
 const SLOTS_MAX: usize = 1 << 17;
 /// Numbers by which subscribers are found without hashing.
 const NUMBERS_MAX: usize = 1 << 18;
-/// How many slots ahead their sums are fetched into the cache.
-const SLOTS_AHEAD: usize = 16;
+/// How many rows ahead what is booked is fetched into the cache.
+const ROWS_AHEAD: usize = 16;
 /// Memory for all of it, bytes.
 pub(super) const MEMORY_BYTES_MAX: usize = 62 << 20;
-/// Bytes a slot takes apart from its cells: total, owner, and twice its entry of the map by identity.
-const SLOT_BYTES: usize = 8 + size_of::<Who>() + 2 * 2 * size_of::<(Uuid, u32)>();
+/// Bytes a slot takes apart from its cells: total, recent sums, owner, and twice its entry of the map by identity.
+const SLOT_BYTES: usize = 8 + size_of::<Recent>() + size_of::<Who>() + 2 * 2 * size_of::<(Uuid, u32)>();
 /// Bytes a page takes beside its cells.
 const PAGE_OVERHEAD_BYTES: usize = 8;
 /// Pages that fit beside the slots and the tables of pages.
@@ -49,22 +53,17 @@ pub struct Usage {
     pub bytes: u64,
 }
 
-/// A subscriber of the batch at hand.
-#[derive(Clone, Copy, Debug)]
-struct InBatch {
-    /// [`NONE`] when there is no room for a ring.
-    slot: u32,
-    /// Code of the reseller at the batch's last flow.
-    reseller: u32,
+/// What a slot got since the ring was last brought up to date.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent {
     /// Bytes of the newest bucket and the one before.
-    recent: [u64; 2],
+    bytes: [u64; 2],
+    /// The number in dictionaries of the reseller that `who` names; 0 = not known.
+    reseller: u32,
 }
 
-impl Default for InBatch {
-    fn default() -> Self {
-        Self { slot: NONE, reseller: 0, recent: [0; 2] }
-    }
-}
+/// Stands for the number of no reseller.
+const NO_RESELLER: u32 = u32::MAX;
 
 /// All rings.
 #[derive(Debug, Default)]
@@ -88,8 +87,11 @@ pub(super) struct Subscribers {
     /// Pages that are gone.
     removed_pages: Vec<(i64, u32)>,
     dirty_slots: Vec<u32>,
-    /// By code of the batch at hand; code 0 is no subscriber.
-    batch: Vec<InBatch>,
+    /// By slot.
+    recent: Vec<Recent>,
+    /// By code of the batch at hand: the subscriber's slot, [`NONE`] when there is no room for a ring, and the reseller's number.
+    batch: Vec<u32>,
+    resellers: Vec<u32>,
     pub(super) untracked_bytes: u64,
 }
 
@@ -104,73 +106,60 @@ impl Subscribers {
         self.who.len() * SLOT_BYTES + numbers + tables + self.pages.len() * (size_of::<Page>() + PAGE_OVERHEAD_BYTES)
     }
 
-    /// Takes note of a batch's subscribers and whose they are. Then [`Subscribers::book`] takes its flows,
-    /// [`Subscribers::end`] ends it.
+    /// Takes note of a batch's subscribers and resellers; then [`Subscribers::book`] takes its flows.
     pub(super) fn begin(&mut self, batch: &FlowBatch) {
         self.batch.clear();
-        self.batch.resize(batch.subscriber_id.values().len() + 1, InBatch::default());
-        for (of, (_, number)) in self.batch[1..].iter_mut().zip(batch.subscriber_id.numbered_values()) {
-            of.slot = self.by_number.get(number as usize).copied().unwrap_or(NONE);
-            self.who.get(of.slot as usize).inspect(|who| prefetch(*who));
+        self.batch.push(NONE);
+        for (subscriber, number) in batch.subscriber_id.numbered_values() {
+            let known = self.by_number.get(number as usize).copied().filter(|slot| *slot != NONE);
+            let slot = known.unwrap_or_else(|| self.find_slot(*subscriber, number));
+            self.batch.push(slot);
         }
-        for (code, (subscriber, number)) in (1..).zip(batch.subscriber_id.numbered_values()) {
-            // Slots are given back.
-            if self.who.get(self.batch[code].slot as usize).is_none_or(|who| who.subscriber_id != *subscriber) {
-                self.batch[code].slot = self.find_slot(*subscriber, number);
-            }
-        }
-        let resellers = &batch.reseller_id;
-        for (code, reseller) in batch.subscriber_id.codes().iter().zip(resellers.codes()) {
-            self.batch[*code as usize].reseller = *reseller;
-        }
-        for code in 1..self.batch.len() {
-            let InBatch { slot, reseller, .. } = self.batch[code];
-            if slot != NONE {
-                self.note_reseller(slot, resellers.value(reseller).copied());
-            }
-        }
+        self.resellers.clear();
+        self.resellers.push(NO_RESELLER);
+        self.resellers.extend(batch.reseller_id.numbered_values().map(|(_, number)| number));
     }
 
     /// Whether a subscriber of the batch at hand has a ring.
     #[inline]
     pub(super) fn has_ring(&self, code: u32) -> bool {
-        self.batch[code as usize].slot != NONE
+        self.batch[code as usize] != NONE
     }
 
-    /// Books bytes of a subscriber of the batch at hand that has a ring. What is of the two newest buckets, nearly all, is
-    /// summed first: the rings lie scattered in memory.
+    /// Takes note of whose subscriber a row of the batch at hand is, who has a ring. Has what is booked of a later row fetched
+    /// into the cache.
+    #[inline]
+    pub(super) fn note(&mut self, batch: &FlowBatch, row: usize) {
+        let codes = batch.subscriber_id.codes();
+        let ahead = codes.get(row + ROWS_AHEAD).map(|code| self.batch[*code as usize]);
+        ahead.and_then(|slot| self.recent.get(slot as usize)).inspect(|recent| prefetch(*recent));
+        let (slot, reseller) = (self.batch[codes[row] as usize], batch.reseller_id.codes()[row]);
+        let (recent, number) = (&mut self.recent[slot as usize], self.resellers[reseller as usize]);
+        if number == 0 || number != recent.reseller {
+            recent.reseller = number;
+            self.note_reseller(slot, batch.reseller_id.value(reseller).copied());
+        }
+    }
+
+    /// Books bytes of a subscriber of the batch at hand that has a ring.
     #[inline]
     pub(super) fn book(&mut self, code: u32, bucket: i64, bytes: u64) {
-        let of = &mut self.batch[code as usize];
+        let slot = self.batch[code as usize];
         let age = self.head.saturating_sub(bucket).max(0);
-        match of.recent.get_mut(age as usize) {
+        match self.recent[slot as usize].bytes.get_mut(age as usize) {
             Some(sum) => *sum = sum.wrapping_add(bytes),
-            None => {
-                let slot = of.slot;
-                self.add(slot, bucket, bytes);
-            }
+            None => self.add(slot, bucket, bytes),
         }
     }
 
-    /// Books what was summed of the batch at hand.
-    pub(super) fn end(&mut self) {
-        let batch = std::mem::take(&mut self.batch);
-        for (index, of) in batch.iter().enumerate().filter(|(_, of)| of.slot != NONE) {
-            batch.get(index + SLOTS_AHEAD).inspect(|ahead| self.prefetch(ahead.slot));
-            for (bucket, bytes) in [self.head, self.head - 1].into_iter().zip(of.recent) {
-                self.add(of.slot, bucket, bytes);
+    /// Brings the ring up to date.
+    fn settle(&mut self) {
+        for slot in 0..self.recent.len() {
+            let bytes = std::mem::take(&mut self.recent[slot].bytes);
+            for (bucket, bytes) in [self.head, self.head - 1].into_iter().zip(bytes) {
+                self.add(slot as u32, bucket, bytes);
             }
         }
-        self.batch = batch;
-    }
-
-    /// Has what is booked of the newest bucket fetched into the cache.
-    #[inline]
-    fn prefetch(&self, slot: u32) {
-        let (slot, head) = (slot as usize, self.head.rem_euclid(BUCKETS as i64) as usize);
-        self.totals.get(slot).inspect(|total| prefetch(*total));
-        let page = self.tables[head].get(slot / PAGE_SLOTS).and_then(|page| page.checked_sub(1));
-        page.and_then(|page| self.pages.get(page as usize)).inspect(|page| prefetch(&page[slot % PAGE_SLOTS]));
     }
 
     fn find_slot(&mut self, subscriber_id: Uuid, number: u32) -> u32 {
@@ -193,11 +182,11 @@ impl Subscribers {
         let slot = match self.free_slots.pop() {
             Some(slot) => {
                 self.who[slot as usize] = who;
+                self.recent[slot as usize] = Recent::default();
                 slot
             }
             None if self.who.len() < SLOTS_MAX => {
-                self.who.push(who);
-                self.totals.push(0);
+                self.push(who);
                 self.who.len() as u32 - 1
             }
             None => return NONE,
@@ -207,6 +196,13 @@ impl Subscribers {
         slot
     }
 
+    fn push(&mut self, who: Who) {
+        self.who.push(who);
+        self.totals.push(0);
+        self.recent.push(Recent::default());
+    }
+
+    #[cold]
     fn note_reseller(&mut self, slot: u32, reseller_id: Option<Uuid>) {
         let who = &mut self.who[slot as usize];
         if who.reseller_id != reseller_id {
@@ -279,6 +275,7 @@ impl Subscribers {
         if bucket <= self.head {
             return false;
         }
+        self.settle();
         let oldest = self.head - BUCKETS as i64 + 1;
         for gone in oldest..=(bucket - BUCKETS as i64).min(self.head) {
             self.remove_bucket(gone);
@@ -301,6 +298,8 @@ impl Subscribers {
     }
 
     fn free_idle_slots(&mut self) {
+        // What they stand for may change.
+        self.by_number.clear();
         for (slot, total) in self.totals.iter().enumerate().filter(|(_, total)| **total == 0) {
             let who = std::mem::take(&mut self.who[slot]);
             debug_assert_eq!(*total, 0);
@@ -313,77 +312,11 @@ impl Subscribers {
     }
 
     pub(super) fn usage(&self, above_bytes: u64) -> impl Iterator<Item = Usage> + '_ {
-        let over = self.totals.iter().enumerate().filter(move |(_, bytes)| **bytes > above_bytes);
-        over.map(|(slot, bytes)| {
-            let Who { subscriber_id, reseller_id } = self.who[slot];
-            Usage { subscriber_id, reseller_id, bytes: *bytes }
+        let recent = self.recent.iter().map(|Recent { bytes: [newest, before], .. }| newest.wrapping_add(*before));
+        let all = self.totals.iter().zip(recent).map(|(total, recent)| total.wrapping_add(recent));
+        self.who.iter().zip(all).filter(move |(_, bytes)| *bytes > above_bytes).map(|(who, bytes)| {
+            let Who { subscriber_id, reseller_id } = *who;
+            Usage { subscriber_id, reseller_id, bytes }
         })
-    }
-
-    pub(super) fn changes(&mut self, changes: &mut Vec<Change>) {
-        let page_key = |(bucket, index): (i64, u32)| key(PAGE, &[&bucket.to_be_bytes(), &index.to_be_bytes()]);
-        // First what is gone: a page can have been made anew since.
-        changes.extend(self.removed_pages.drain(..).map(|page| (page_key(page), None)));
-        for (bucket, index) in self.dirty_pages.drain(..) {
-            let table = self.tables.get(bucket.rem_euclid(BUCKETS as i64) as usize);
-            let page = table.and_then(|table| table.get(index as usize)).filter(|page| **page != 0);
-            // A page that was changed and then left the ring.
-            let Some(page) = page.filter(|_| bucket > self.head - BUCKETS as i64) else { continue };
-            self.is_dirty[*page as usize - 1] = false;
-            let cells: Vec<u8> = self.pages[*page as usize - 1].iter().flat_map(|cell| cell.to_be_bytes()).collect();
-            changes.push((page_key((bucket, index)), Some(cells)));
-        }
-        self.dirty_slots.sort_unstable();
-        self.dirty_slots.dedup();
-        for slot in self.dirty_slots.drain(..) {
-            let who = self.who[slot as usize];
-            let value = (who != Who::default()).then(|| {
-                let reseller: &[u8] = who.reseller_id.as_ref().map_or(&[], |id| id.as_bytes());
-                [who.subscriber_id.as_bytes(), reseller].concat()
-            });
-            changes.push((key(SLOT, &[&slot.to_be_bytes()]), value));
-        }
-    }
-
-    pub(super) fn restore_slot(&mut self, key: &[u8], value: &[u8]) {
-        let (Some((slot, [])), Some((subscriber, reseller))) = (take::<4>(key), take::<16>(value)) else { return };
-        let slot = u32::from_be_bytes(slot);
-        if slot as usize >= SLOTS_MAX {
-            return;
-        }
-        while self.who.len() <= slot as usize {
-            self.who.push(Who::default());
-            self.totals.push(0);
-        }
-        let reseller_id = take::<16>(reseller).map(|(id, _)| Uuid::from_bytes(id));
-        self.who[slot as usize] = Who { subscriber_id: Uuid::from_bytes(subscriber), reseller_id };
-        self.slots.insert(Uuid::from_bytes(subscriber), slot);
-    }
-
-    /// Pages come after all slots, in the order of their buckets.
-    pub(super) fn restore_page(&mut self, key: &[u8], value: &[u8]) {
-        let Some((bucket, index)) = take::<8>(key) else { return };
-        let (Some((index, [])), true) = (take::<4>(index), value.len() == size_of::<Page>()) else { return };
-        let (bucket, index) = (i64::from_be_bytes(bucket), u32::from_be_bytes(index) as usize);
-        if index * PAGE_SLOTS >= self.totals.len().next_multiple_of(PAGE_SLOTS) {
-            return;
-        }
-        self.shift(bucket);
-        for (offset, cell) in value.chunks_exact(8).enumerate() {
-            let bytes = take::<8>(cell).map_or(0, |(cell, _)| u64::from_be_bytes(cell));
-            let slot = index * PAGE_SLOTS + offset;
-            if slot < self.totals.len() {
-                self.add(slot as u32, bucket, bytes);
-            }
-        }
-    }
-
-    /// To be called after the last row of the state store.
-    pub(super) fn restored(&mut self) {
-        let free = (0..self.who.len()).filter(|slot| self.who[*slot] == Who::default());
-        self.free_slots = free.map(|slot| slot as u32).collect();
-        self.dirty_slots.clear();
-        self.dirty_pages.clear();
-        self.is_dirty.fill(false);
     }
 }
