@@ -67,6 +67,7 @@ impl Others {
         size_of::<Self>() + self.hosts.used_bytes() + by_hash + by_owner
     }
 
+    /// Hosts and rows held. Of `rest` rows the places count, which are nearly all taken.
     pub(super) fn keys(&self) -> usize {
         self.hosts.len() + self.rests.0.len() + self.overflow.len()
     }
