@@ -1,4 +1,5 @@
 use super::Lease;
+use crate::prefetch::prefetch;
 
 /// Intervals kept of one address; older ones are forgotten. A flow is at most an hour or two late.
 pub const INTERVALS_MAX: usize = 8;
@@ -6,17 +7,24 @@ pub const INTERVALS_MAX: usize = 8;
 /// The intervals of one address. Never empty, never overlapping; neighbours of one holder are one interval, so that a lease
 /// that is renewed begins when it was first given.
 #[derive(Clone, Debug)]
-pub(super) struct History {
+pub struct History {
     latest: Lease,
     /// Newest first.
     earlier: Vec<Lease>,
 }
 
 impl History {
-    pub fn new(lease: Lease) -> Self {
+    pub(super) fn new(lease: Lease) -> Self {
         Self { latest: lease, earlier: Vec::new() }
     }
 
+    /// Has the latest lease fetched into the cache.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch(&self.latest.holder.to_ms);
+    }
+
+    /// The lease at a time.
     #[inline]
     pub fn at(&self, time_ms: i64) -> Option<&Lease> {
         if self.latest.holder.holds_at(time_ms) {
@@ -25,13 +33,13 @@ impl History {
         self.earlier.iter().find(|lease| lease.holder.holds_at(time_ms))
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Lease> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Lease> {
         std::iter::once(&self.latest).chain(&self.earlier)
     }
 
     /// Puts an interval in. The one that holds its begin ends there and does not come back after it; those that begin
     /// later keep what lies after it. An empty interval changes nothing.
-    pub fn insert(&mut self, lease: Lease) {
+    pub(super) fn insert(&mut self, lease: Lease) {
         if lease.is_empty() {
             return;
         }
@@ -45,7 +53,7 @@ impl History {
     }
 
     /// Cuts everything from a time on. Gives whether there was anything, and whether nothing is left.
-    pub fn end(&mut self, at_ms: i64) -> (bool, bool) {
+    pub(super) fn end(&mut self, at_ms: i64) -> (bool, bool) {
         let ended = self.iter().any(|lease| lease.holder.to_ms > at_ms);
         let kept =
             self.iter().map(|lease| lease.between(lease.holder.from_ms, lease.holder.to_ms.min(at_ms))).collect();
@@ -53,7 +61,7 @@ impl History {
     }
 
     /// Drops intervals that ended before a time. Gives whether any was dropped, and whether nothing is left.
-    pub fn forget_before(&mut self, time_ms: i64) -> (bool, bool) {
+    pub(super) fn forget_before(&mut self, time_ms: i64) -> (bool, bool) {
         if self.iter().all(|lease| lease.holder.to_ms >= time_ms) {
             return (false, false);
         }

@@ -11,12 +11,11 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 
 use super::table::Holder;
 use crate::flow::Addr;
-use history::History;
-
+pub(super) use history::History;
 pub use history::INTERVALS_MAX;
 
 /// Shards, each with its lock. A power of two.
@@ -61,7 +60,7 @@ pub fn parse_mac(text: &str) -> Option<u64> {
 pub struct TooManyLeases;
 
 type Hasher = foldhash::fast::FixedState;
-type Shard = HashMap<Addr, History, Hasher>;
+type Shard = HashTable<(Addr, History)>;
 
 /// The map.
 #[derive(Debug, Default)]
@@ -80,14 +79,15 @@ impl Leases {
         if lease.is_empty() {
             return Ok(());
         }
-        let mut shard = self.shard(addr).write().unwrap_or_else(PoisonError::into_inner);
-        match shard.get_mut(&addr) {
-            Some(history) => history.insert(lease),
+        let hash = hash_of(addr);
+        let mut shard = self.shard(hash).write().unwrap_or_else(PoisonError::into_inner);
+        match shard.find_mut(hash, is_of(addr)) {
+            Some((_, history)) => history.insert(lease),
             None => {
                 if self.addresses.load(Relaxed) >= ADDRESSES_MAX {
                     return Err(TooManyLeases);
                 }
-                shard.insert(addr, History::new(lease));
+                shard.insert_unique(hash, (addr, History::new(lease)), |(addr, _)| hash_of(*addr));
                 self.addresses.fetch_add(1, Relaxed);
             }
         }
@@ -96,11 +96,12 @@ impl Leases {
 
     /// Nobody has the address from a time on. Gives whether anybody had it then or later.
     pub fn end(&self, addr: Addr, at_ms: i64) -> bool {
-        let mut shard = self.shard(addr).write().unwrap_or_else(PoisonError::into_inner);
-        let Some(history) = shard.get_mut(&addr) else { return false };
-        let (ended, empty) = history.end(at_ms);
+        let hash = hash_of(addr);
+        let mut shard = self.shard(hash).write().unwrap_or_else(PoisonError::into_inner);
+        let Ok(mut entry) = shard.find_entry(hash, is_of(addr)) else { return false };
+        let (ended, empty) = entry.get_mut().1.end(at_ms);
         if empty {
-            shard.remove(&addr);
+            entry.remove();
             self.addresses.fetch_sub(1, Relaxed);
         }
         ended
@@ -111,7 +112,7 @@ impl Leases {
         let (mut changed, mut gone) = (Vec::new(), 0);
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|addr, history| {
+            shard.retain(|(addr, history)| {
                 let (forgotten, empty) = history.forget_before(time_ms);
                 if forgotten {
                     changed.push(*addr);
@@ -126,13 +127,16 @@ impl Leases {
 
     /// Who has the address at a time.
     pub fn get(&self, addr: Addr, time_ms: i64) -> Option<Lease> {
-        self.shard(addr).read().unwrap_or_else(PoisonError::into_inner).get(&addr)?.at(time_ms).copied()
+        let hash = hash_of(addr);
+        let shard = self.shard(hash).read().unwrap_or_else(PoisonError::into_inner);
+        find(&shard, hash, addr)?.at(time_ms).copied()
     }
 
     /// Every interval of an address, newest first.
     pub fn of(&self, addr: Addr) -> Vec<Lease> {
-        let shard = self.shard(addr).read().unwrap_or_else(PoisonError::into_inner);
-        shard.get(&addr).map_or_else(Vec::new, |history| history.iter().copied().collect())
+        let hash = hash_of(addr);
+        let shard = self.shard(hash).read().unwrap_or_else(PoisonError::into_inner);
+        find(&shard, hash, addr).map_or_else(Vec::new, |history| history.iter().copied().collect())
     }
 
     /// The first `limit` addresses after one that have an interval that is wanted, in ascending order, each with its wanted
@@ -177,8 +181,8 @@ impl Leases {
         self.len() == 0
     }
 
-    fn shard(&self, addr: Addr) -> &RwLock<Shard> {
-        &self.shards[shard_of(addr)]
+    fn shard(&self, hash: u64) -> &RwLock<Shard> {
+        &self.shards[shard_of(hash)]
     }
 }
 
@@ -189,17 +193,34 @@ pub struct LeasesRead<'a> {
 }
 
 impl LeasesRead<'_> {
-    /// Who has the address at a time.
+    /// Who had the address when. Ask for those of several rows before looking at the first: what they touch lies scattered,
+    /// and comes into the cache at the same time then.
     #[inline]
-    pub fn get(&self, addr: Addr, time_ms: i64) -> Option<&Holder> {
-        self.shards[shard_of(addr)].get(&addr)?.at(time_ms).map(|lease| &lease.holder)
+    pub(super) fn find(&self, addr: Addr) -> Option<&History> {
+        let hash = hash_of(addr);
+        find(&self.shards[shard_of(hash)], hash, addr)
     }
+}
+
+#[inline]
+fn find(shard: &Shard, hash: u64, addr: Addr) -> Option<&History> {
+    shard.find(hash, is_of(addr)).map(|(_, history)| history)
+}
+
+#[inline]
+fn is_of(addr: Addr) -> impl Fn(&(Addr, History)) -> bool {
+    move |(held, _)| *held == addr
+}
+
+#[inline]
+fn hash_of(addr: Addr) -> u64 {
+    Hasher::default().hash_one(addr)
 }
 
 /// By bits of the hash that the maps themselves do not use for their place (low) nor their tag (top 7).
 #[inline]
-fn shard_of(addr: Addr) -> usize {
-    (Hasher::default().hash_one(addr) >> 48) as usize % SHARDS
+fn shard_of(hash: u64) -> usize {
+    (hash >> 48) as usize % SHARDS
 }
 
 #[cfg(test)]
@@ -219,7 +240,8 @@ mod tests {
         leases.put(addr, lease(2, 5000, i64::MAX)).unwrap();
         leases.put(addr, lease(3, 5000, 5000)).unwrap();
         assert_eq!([999, 1000, 4999, 5000, 9_000_000].map(who), [None, Some(1), Some(1), Some(2), Some(2)]);
-        assert_eq!(leases.read().get(addr, 4999).map(|holder| holder.subscriber), Some(1));
+        let at_4999 = |history: &History| history.at(4999).map(|lease| lease.holder.subscriber);
+        assert_eq!(leases.read().find(addr).and_then(at_4999), Some(1));
         assert!(leases.end(addr, 7000));
         assert_eq!([6999, 7000].map(who), [Some(2), None]);
         assert!(!leases.end(addr, 7000));

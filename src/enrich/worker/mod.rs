@@ -10,12 +10,13 @@ mod sides;
 #[cfg(test)]
 mod tests;
 
+use std::hint::select_unpredictable;
 use std::sync::Arc;
 
 use super::Enrichment;
-use super::leases::{Leases, LeasesRead};
+use super::leases::{History, Leases, LeasesRead};
 use super::table::{Holder, Table};
-use crate::flow::column::{Column, IpColumn};
+use crate::flow::column::Column;
 use crate::flow::{Addr, CutSpan, Direction, FlowBatch};
 use codes::Codes;
 use services::Services;
@@ -23,6 +24,9 @@ use sides::{Side, Sides};
 
 /// Rows between two locks of the leases: about 0.1 ms, so that a change of a lease waits no longer.
 const ROWS_PER_LEASE_LOCK: usize = 4096;
+
+/// Rows whose leases are looked up one after another, before the first of them is worked on.
+const LEASES_AHEAD: usize = 32;
 
 /// How many rows ahead records and holders are fetched into the cache.
 const ROWS_AHEAD: usize = 32;
@@ -130,45 +134,66 @@ impl Enricher {
     /// Who has the customers' addresses, by leases first, then by static subscribers, at each flow's end.
     /// A flow that began before they had them is cut there for pro-rating; an internal one where the later of both began.
     fn find_who(&mut self, table: &Table, leases: &Leases, batch: &mut FlowBatch) {
-        let sides = &self.sides.sides;
-        let rows = sides.len();
+        let rows = self.sides.sides.len();
         self.who.clear();
         self.destinations.clear();
         batch.cut_spans.clear();
         let (by_lease, by_table) = (!leases.is_empty(), table.has().holders);
         if !by_lease && !by_table && table.sites().is_empty() {
-            self.who.resize(rows, Who::default());
+            return self.who.resize(rows, Who::default());
+        }
+        if !by_lease {
+            return self.find_holders(table, batch, 0..rows, true, |_| None, |_| None);
         }
         while self.who.len() < rows {
-            let leases = by_lease.then(|| leases.read());
-            let from = self.who.len();
-            let chunk = &sides[from..rows.min(from + ROWS_PER_LEASE_LOCK)];
-            for (row, side) in (from..).zip(chunk) {
-                // Where there are leases they mostly hold all customers.
-                if !by_lease {
-                    sides.get(row + PARTIES_AHEAD).inspect(|ahead| table.prefetch_party(ahead.party));
-                    sides.get(row + ROWS_AHEAD).inspect(|ahead| table.prefetch_holder(ahead.party));
-                }
-                let time_ms = batch.time.value_or_default(row);
-                let mut since_ms = i64::MIN;
-                let mut who_has = |party: u32, addrs: &IpColumn| {
-                    let addr = || addrs.get(row).unwrap_or_default();
-                    let leases = leases.as_ref().filter(|_| side.direction != Direction::Transit);
-                    let Some(holder) = holder(table, leases, party, addr, time_ms) else {
-                        return Who::default();
-                    };
-                    since_ms = since_ms.max(holder.from_ms);
-                    Who::from(holder)
-                };
-                let addrs = if side.direction == Direction::In { &batch.dst_ip } else { &batch.src_ip };
-                self.who.push(who_has(side.party, addrs));
-                if side.direction == Direction::Internal {
-                    let party = table.record(side.dst).party;
-                    self.destinations.push((row as u32, who_has(party, &batch.dst_ip)));
-                }
-                if since_ms > batch.flow_start.value_or_default(row) {
-                    batch.cut_spans.push(CutSpan { row: row as u32, start_ms: since_ms });
-                }
+            let leases = leases.read();
+            let upto = rows.min(self.who.len() + ROWS_PER_LEASE_LOCK);
+            while self.who.len() < upto {
+                let from = self.who.len();
+                let group = from..upto.min(from + LEASES_AHEAD);
+                let mut histories = [None; LEASES_AHEAD];
+                find_histories(&leases, &self.sides.sides[group.clone()], batch, from, &mut histories);
+                // They mostly hold all customers: what the table knows is not fetched.
+                self.find_holders(table, batch, group, false, |row| histories[row - from], |addr| leases.find(addr));
+            }
+        }
+    }
+
+    /// As [`Enricher::find_who`] for some rows, with what the leases know of the row's customer, and of any address. `fetches`
+    /// says that most customers are the table's, so that what it knows of rows ahead comes into the cache.
+    #[inline]
+    fn find_holders<'a>(
+        &mut self,
+        table: &Table,
+        batch: &mut FlowBatch,
+        rows: std::ops::Range<usize>,
+        fetches: bool,
+        history_of: impl Fn(usize) -> Option<&'a History>,
+        history: impl Fn(Addr) -> Option<&'a History>,
+    ) {
+        let sides = &self.sides.sides;
+        for row in rows {
+            let side = &sides[row];
+            if fetches {
+                sides.get(row + PARTIES_AHEAD).inspect(|ahead| table.prefetch_party(ahead.party));
+                sides.get(row + ROWS_AHEAD).inspect(|ahead| table.prefetch_holder(ahead.party));
+            }
+            let time_ms = batch.time.value_or_default(row);
+            let mut since_ms = i64::MIN;
+            let mut who_has = |party: u32, history: Option<&History>| {
+                let lease = history.and_then(|history| history.at(time_ms)).map(|lease| &lease.holder);
+                let Some(holder) = lease.or_else(|| table.holder(party, time_ms)) else { return Who::default() };
+                since_ms = since_ms.max(holder.from_ms);
+                Who::from(holder)
+            };
+            self.who.push(who_has(side.party, history_of(row).filter(|_| side.direction != Direction::Transit)));
+            if side.direction == Direction::Internal {
+                let party = table.record(side.dst).party;
+                let of_destination = history(batch.dst_ip.get(row).unwrap_or_default());
+                self.destinations.push((row as u32, who_has(party, of_destination)));
+            }
+            if since_ms > batch.flow_start.value_or_default(row) {
+                batch.cut_spans.push(CutSpan { row: row as u32, start_ms: since_ms });
             }
         }
     }
@@ -191,15 +216,28 @@ impl Enricher {
     }
 }
 
-#[inline]
-fn holder<'a>(
-    table: &'a Table,
-    leases: Option<&'a LeasesRead<'_>>,
-    party: u32,
-    addr: impl Fn() -> Addr,
-    time_ms: i64,
-) -> Option<&'a Holder> {
-    leases.and_then(|leases| leases.get(addr(), time_ms)).or_else(|| table.holder(party, time_ms))
+/// What is known of the customers' addresses of some rows, from `first` on; in transit, of the sources'.
+fn find_histories<'a>(
+    leases: &'a LeasesRead<'_>,
+    sides: &[Side],
+    batch: &FlowBatch,
+    first: usize,
+    histories: &mut [Option<&'a History>],
+) {
+    if let Some((src, dst)) = batch.src_ip.all_v4().zip(batch.dst_ip.all_v4()) {
+        let addrs = src[first..].iter().zip(&dst[first..]);
+        for ((side, (src, dst)), history) in sides.iter().zip(addrs).zip(histories) {
+            // Which it is nobody can foresee: no branch asks.
+            let bits = select_unpredictable(side.direction == Direction::In, *dst, *src);
+            *history = leases.find(Addr::v4(bits));
+            history.inspect(|history| history.prefetch());
+        }
+        return;
+    }
+    for ((row, side), history) in (first..).zip(sides).zip(histories) {
+        let addrs = if side.direction == Direction::In { &batch.dst_ip } else { &batch.src_ip };
+        *history = leases.find(addrs.get(row).unwrap_or_default());
+    }
 }
 
 /// The exporter's AS where it is not 0, else the database's; null when that is 0 too.
