@@ -196,16 +196,33 @@ fn a_lease_goes_before_a_static_subscriber_while_it_holds() {
         enrichment.leases().put(addr.parse().unwrap(), lease).unwrap();
     }
     let base = Case { src: "10.1.2.3", dst: "8.8.8.8", exporter: PLAIN, direction: "out", ..Case::default() };
-    let cases = [
+    let hour = [
         Case { end_ms: NOON_MS - 1, subscriber: A, reseller: R1, ..base },
         Case { end_ms: NOON_MS, subscriber: C, site: "tent", ..base },
+        Case {
+            src: "10.1.2.99",
+            dst: "10.1.2.3",
+            end_ms: NOON_MS,
+            direction: "internal",
+            to: Some((C, "", "tent")),
+            ..base
+        },
         Case { end_ms: NOON_MS + 3_600_000, subscriber: A, reseller: R1, ..base },
         // Leases are asked for customers only.
         Case { src: "9.9.9.9", end_ms: NOON_MS, direction: "transit", ..base },
     ];
-    let mut flows = batch(&cases);
-    Enricher::new(enrichment).enrich(&mut flows);
-    cases.iter().enumerate().for_each(|(row, case)| assert_case(&flows, row, case));
+    // More than are looked up at a time, and than one lock is held for.
+    let mut cases = hour.repeat(ROWS_PER_LEASE_LOCK / hour.len() + LEASES_AHEAD);
+    let mut enricher = Enricher::new(enrichment);
+    for _ in 0..2 {
+        let mut flows = batch(&cases);
+        enricher.enrich(&mut flows);
+        cases.iter().enumerate().for_each(|(row, case)| assert_case(&flows, row, case));
+        // The second time not all addresses are IPv4.
+        let ipv6 =
+            Case { src: "2001:db8:c:1::5", dst: "2001:4860::1", subscriber: D, nas: "nas9", site: "hotel", ..base };
+        cases.push(ipv6);
+    }
 }
 
 #[test]
@@ -219,6 +236,7 @@ fn unconfigured_columns_stay_null_and_the_exporters_as_stays() {
     flows.dst_as.set(1, Some(0));
     flows.protocol.set(1, Some(1));
     Enricher::new(Arc::new(enrichment)).enrich(&mut flows);
+    assert_eq!(flows.ragged_column(), None);
     assert_eq!((flows.src_as.get(0), flows.src_as.get(1)), (Some(64_500), None));
     assert!(flows.dst_as.all_null() && flows.src_country.all_null() && flows.dst_country.all_null());
     assert!(flows.nas_id.all_null() && flows.site.all_null() && flows.reseller_id.all_null());
