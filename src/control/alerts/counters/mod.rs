@@ -106,19 +106,19 @@ impl Counters {
         let mut spreader = Spreader::new(self.width, self.span_max_ms);
         for (row, code) in batch.subscriber_id.codes().iter().enumerate() {
             let (outward, site) = if self.sites.are_wanted() { self.side(batch, row) } else { (false, NONE) };
-            let has_ring = self.subscribers.has_ring(*code);
+            let slot = self.subscribers.slot_of(*code);
             let bytes = batch.bytes.value_or_default(row);
-            if *code != 0 && !has_ring {
+            if *code != 0 && slot.is_none() {
                 let untracked = &mut self.subscribers.untracked_bytes;
                 *untracked = untracked.saturating_add(bytes);
             }
-            if !has_ring && site == NONE {
+            if slot.is_none() && site == NONE {
                 continue;
             }
             let spread = spreader.of(batch.span_start_ms(row), batch.time.value_or_default(row), bytes, 0);
-            if has_ring {
-                self.subscribers.note(batch, row);
-                each_bucket(&spread, bytes, |bucket, bytes| self.subscribers.book(*code, bucket, bytes));
+            if let Some(slot) = slot {
+                self.subscribers.note(slot, batch, row);
+                each_bucket(&spread, bytes, |bucket, bytes| self.subscribers.book(slot, bucket, bytes));
             }
             if site != NONE {
                 each_bucket(&spread, bytes, |bucket, bytes| self.sites.add(site, bucket, outward, bytes));

@@ -120,20 +120,19 @@ impl Subscribers {
         self.resellers.extend(batch.reseller_id.numbered_values().map(|(_, number)| number));
     }
 
-    /// Whether a subscriber of the batch at hand has a ring.
+    /// The slot of a subscriber of the batch at hand; none when there is no room for a ring.
     #[inline]
-    pub(super) fn has_ring(&self, code: u32) -> bool {
-        self.batch[code as usize] != NONE
+    pub(super) fn slot_of(&self, code: u32) -> Option<u32> {
+        Some(self.batch[code as usize]).filter(|slot| *slot != NONE)
     }
 
-    /// Takes note of whose subscriber a row of the batch at hand is, who has a ring. Has what is booked of a later row fetched
-    /// into the cache.
+    /// Takes note of whose subscriber a slot is at a row of the batch at hand. Has what is booked of a later row fetched into the
+    /// cache.
     #[inline]
-    pub(super) fn note(&mut self, batch: &FlowBatch, row: usize) {
-        let codes = batch.subscriber_id.codes();
-        let ahead = codes.get(row + ROWS_AHEAD).map(|code| self.batch[*code as usize]);
-        ahead.and_then(|slot| self.recent.get(slot as usize)).inspect(|recent| prefetch(*recent));
-        let (slot, reseller) = (self.batch[codes[row] as usize], batch.reseller_id.codes()[row]);
+    pub(super) fn note(&mut self, slot: u32, batch: &FlowBatch, row: usize) {
+        let ahead = batch.subscriber_id.codes().get(row + ROWS_AHEAD).and_then(|code| self.slot_of(*code));
+        ahead.inspect(|slot| prefetch(&self.recent[*slot as usize]));
+        let reseller = batch.reseller_id.codes()[row];
         let (recent, number) = (&mut self.recent[slot as usize], self.resellers[reseller as usize]);
         if number == 0 || number != recent.reseller {
             recent.reseller = number;
@@ -141,10 +140,9 @@ impl Subscribers {
         }
     }
 
-    /// Books bytes of a subscriber of the batch at hand that has a ring.
+    /// Books bytes of a slot.
     #[inline]
-    pub(super) fn book(&mut self, code: u32, bucket: i64, bytes: u64) {
-        let slot = self.batch[code as usize];
+    pub(super) fn book(&mut self, slot: u32, bucket: i64, bytes: u64) {
         let age = self.head.saturating_sub(bucket).max(0);
         match self.recent[slot as usize].bytes.get_mut(age as usize) {
             Some(sum) => *sum = sum.wrapping_add(bytes),
@@ -261,12 +259,15 @@ impl Subscribers {
 
     /// Makes this bucket the newest one.
     pub(super) fn advance(&mut self, bucket: i64) {
+        if bucket > self.head {
+            self.settle();
+        }
         if self.shift(bucket) {
             self.free_idle_slots();
         }
     }
 
-    /// Moves the ring on. Gives whether it did.
+    /// Moves the ring on, which is up to date. Gives whether it did.
     fn shift(&mut self, bucket: i64) -> bool {
         if self.tables.is_empty() {
             self.tables.resize(BUCKETS, Vec::new());
@@ -275,7 +276,6 @@ impl Subscribers {
         if bucket <= self.head {
             return false;
         }
-        self.settle();
         let oldest = self.head - BUCKETS as i64 + 1;
         for gone in oldest..=(bucket - BUCKETS as i64).min(self.head) {
             self.remove_bucket(gone);
