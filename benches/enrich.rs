@@ -27,6 +27,8 @@ use rgz_netflow::flow::{Addr, FlowBatch};
 const ROWS: usize = 8192;
 const BATCHES: usize = 64;
 const SUBSCRIBERS: u32 = 50_000;
+/// Turns of [`leases`], each over all batches with leases and without.
+const LEASE_TURNS: usize = 40;
 
 fn databases() -> PathBuf {
     let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("geoip");
@@ -130,15 +132,54 @@ fn whole_stage(c: &mut Criterion) {
     stage(c, "stage/random", &mut random, |batch| enricher.enrich(batch));
     lookups(c, &enrichment, "isp", &isp);
     lookups(c, &enrichment, "random", &random);
-    for i in 0..100_000u32 {
-        let address = if i < SUBSCRIBERS { profile.subscriber(i).address } else { 0x0a80_0000 + i };
-        let holder = Holder { from_ms: 0, to_ms: i64::MAX, subscriber: 1 + i % 1000, reseller: 1, nas: 0, site: 0 };
-        enrichment.leases().put(Addr::v4(address), Lease { holder, mac: 0 }).expect("room");
-    }
+    put_leases(&enrichment, &profile);
     stage(c, "stage/isp, 100,000 leases", &mut isp, |batch| enricher.enrich(batch));
     let mut pairer = Pairer::new(Arc::new(Pairing::new(1 << 20)));
     stage(c, "pairing/isp", &mut isp, |batch| pairer.pair(batch));
     stage(c, "pairing/random", &mut random, |batch| pairer.pair(batch));
+}
+
+/// 100,000 leases: the subscribers' addresses are theirs as the file has it, the others nobody's who sends flows.
+fn put_leases(enrichment: &Enrichment, profile: &Profile) {
+    let (table, leases) = (enrichment.table(), enrichment.leases());
+    for i in 0..100_000u32 {
+        let subscriber = profile.subscriber(i % SUBSCRIBERS);
+        let address = if i < SUBSCRIBERS { subscriber.address } else { 0x0a80_0000 + i };
+        let number = |uuid| table.names().uuids.find(uuid).expect("a subscriber of the file");
+        let (subscriber, reseller) = (number(&subscriber.subscriber_id), number(&subscriber.reseller_id));
+        let holder = Holder { from_ms: 0, to_ms: i64::MAX, subscriber, reseller, nas: 0, site: 0 };
+        leases.put(Addr::v4(address), Lease { holder, mac: 0 }).expect("room");
+    }
+}
+
+/// What leases cost the whole stage, by turns: the machine's speed drifts by more than that from one minute to the next.
+fn leases(_: &mut Criterion) {
+    let profile = Profile::isp(1, SUBSCRIBERS);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let enrichments = [enrichment(&profile, folder.path()), enrichment(&profile, folder.path())];
+    put_leases(&enrichments[1], &profile);
+    let mut enrichers = enrichments.map(Enricher::new);
+    let mut batches = isp_batches(&profile);
+    let flows = (batches.len() * ROWS) as f64;
+    let mut took: [Vec<f64>; 2] = Default::default();
+    for turn in 0..2 * LEASE_TURNS {
+        let begun = Instant::now();
+        batches.iter_mut().for_each(|batch| enrichers[turn % 2].enrich(black_box(batch)));
+        took[turn % 2].push(begun.elapsed().as_nanos() as f64 / flows);
+    }
+    let mut more: Vec<f64> = took[0].iter().zip(&took[1]).map(|(without, with)| with - without).collect();
+    let quartile = |list: &mut Vec<f64>, quarters: usize| {
+        list.sort_by(f64::total_cmp);
+        list[(list.len() - 1) * quarters / 4]
+    };
+    println!(
+        "{LEASE_TURNS} turns, ns a flow: {:.1} without leases, {:.1} with 100,000; {:.1} more (quartiles {:.1} and {:.1})",
+        quartile(&mut took[0], 2),
+        quartile(&mut took[1], 2),
+        quartile(&mut more, 2),
+        quartile(&mut more, 1),
+        quartile(&mut more, 3),
+    );
 }
 
 /// Both addresses of every row: our record number; the database's record, undecoded.
@@ -276,5 +317,5 @@ fn reload(_: &mut Criterion) {
     );
 }
 
-criterion_group!(benches, whole_stage, build, reload);
+criterion_group!(benches, whole_stage, leases, build, reload);
 criterion_main!(benches);
