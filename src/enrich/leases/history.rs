@@ -1,5 +1,4 @@
 use super::Lease;
-use crate::prefetch::prefetch;
 
 /// Intervals kept of one address; older ones are forgotten. A flow is at most an hour or two late.
 pub const INTERVALS_MAX: usize = 8;
@@ -9,19 +8,17 @@ pub const INTERVALS_MAX: usize = 8;
 #[derive(Clone, Debug)]
 pub struct History {
     latest: Lease,
-    /// Newest first.
-    earlier: Vec<Lease>,
+    /// Apart, as few addresses have any: what every flow asks is in one line of the cache.
+    earlier: Option<Box<Earlier>>,
 }
+
+/// Newest first.
+#[derive(Clone, Debug)]
+struct Earlier(Vec<Lease>);
 
 impl History {
     pub(super) fn new(lease: Lease) -> Self {
-        Self { latest: lease, earlier: Vec::new() }
-    }
-
-    /// Has the latest lease fetched into the cache.
-    #[inline]
-    pub fn prefetch(&self) {
-        prefetch(&self.latest.holder.to_ms);
+        Self { latest: lease, earlier: None }
     }
 
     /// The lease at a time.
@@ -30,11 +27,15 @@ impl History {
         if self.latest.holder.holds_at(time_ms) {
             return Some(&self.latest);
         }
-        self.earlier.iter().find(|lease| lease.holder.holds_at(time_ms))
+        self.earlier().iter().find(|lease| lease.holder.holds_at(time_ms))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Lease> {
-        std::iter::once(&self.latest).chain(&self.earlier)
+        std::iter::once(&self.latest).chain(self.earlier())
+    }
+
+    fn earlier(&self) -> &[Lease] {
+        self.earlier.as_deref().map_or(&[], |Earlier(leases)| leases)
     }
 
     /// Puts an interval in. The one that holds its begin ends there and does not come back after it; those that begin
@@ -84,7 +85,8 @@ impl History {
         let mut kept = kept.into_iter();
         let Some(latest) = kept.next() else { return false };
         self.latest = latest;
-        self.earlier = kept.collect();
+        let earlier: Vec<Lease> = kept.collect();
+        self.earlier = (!earlier.is_empty()).then(|| Box::new(Earlier(earlier)));
         true
     }
 }

@@ -5,23 +5,25 @@
 //! the address at the flow's end. Intervals of one address never overlap.
 
 mod history;
+mod shard;
 
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
-
-use hashbrown::HashTable;
 
 use super::table::Holder;
 use crate::flow::Addr;
 pub(super) use history::History;
 pub use history::INTERVALS_MAX;
+use shard::{Entry, Shard, hash_of};
 
 /// Shards, each with its lock. A power of two.
 const SHARDS: usize = 32;
 
-/// Addresses at most: stops a push that makes up addresses (at about 100 bytes each, 100 MiB).
+/// Addresses that are looked up together, see [`LeasesRead::find_all`].
+pub(super) const LOOKED_UP_TOGETHER: usize = 64;
+
+/// Addresses at most: stops a push that makes up addresses (at no more than 160 bytes each, 160 MiB).
 pub const ADDRESSES_MAX: usize = 1 << 20;
 
 /// An address is someone's during an interval.
@@ -59,9 +61,6 @@ pub fn parse_mac(text: &str) -> Option<u64> {
 #[error("more than {ADDRESSES_MAX} addresses with leases")]
 pub struct TooManyLeases;
 
-type Hasher = foldhash::fast::FixedState;
-type Shard = HashTable<(Addr, History)>;
-
 /// The map.
 #[derive(Debug, Default)]
 pub struct Leases {
@@ -81,13 +80,13 @@ impl Leases {
         }
         let hash = hash_of(addr);
         let mut shard = self.shard(hash).write().unwrap_or_else(PoisonError::into_inner);
-        match shard.find_mut(hash, is_of(addr)) {
-            Some((_, history)) => history.insert(lease),
+        match shard.find_mut(hash, addr) {
+            Some(Entry { history, .. }) => history.insert(lease),
             None => {
                 if self.addresses.load(Relaxed) >= ADDRESSES_MAX {
                     return Err(TooManyLeases);
                 }
-                shard.insert_unique(hash, (addr, History::new(lease)), |(addr, _)| hash_of(*addr));
+                shard.insert(hash, Entry { addr, history: History::new(lease) });
                 self.addresses.fetch_add(1, Relaxed);
             }
         }
@@ -98,10 +97,10 @@ impl Leases {
     pub fn end(&self, addr: Addr, at_ms: i64) -> bool {
         let hash = hash_of(addr);
         let mut shard = self.shard(hash).write().unwrap_or_else(PoisonError::into_inner);
-        let Ok(mut entry) = shard.find_entry(hash, is_of(addr)) else { return false };
-        let (ended, empty) = entry.get_mut().1.end(at_ms);
+        let Some(Entry { history, .. }) = shard.find_mut(hash, addr) else { return false };
+        let (ended, empty) = history.end(at_ms);
         if empty {
-            entry.remove();
+            shard.remove(hash, addr);
             self.addresses.fetch_sub(1, Relaxed);
         }
         ended
@@ -109,19 +108,18 @@ impl Leases {
 
     /// Forgets intervals that ended before a time. Gives the addresses that lost some.
     pub fn forget_before(&self, time_ms: i64) -> Vec<Addr> {
-        let (mut changed, mut gone) = (Vec::new(), 0);
+        let mut changed = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|(addr, history)| {
+            let mut gone = Vec::new();
+            for Entry { addr, history } in shard.iter_mut() {
                 let (forgotten, empty) = history.forget_before(time_ms);
-                if forgotten {
-                    changed.push(*addr);
-                }
-                gone += usize::from(empty);
-                !empty
-            });
+                changed.extend(forgotten.then_some(*addr));
+                gone.extend(empty.then_some(*addr));
+            }
+            gone.iter().for_each(|addr| shard.remove(hash_of(*addr), *addr));
+            self.addresses.fetch_sub(gone.len(), Relaxed);
         }
-        self.addresses.fetch_sub(gone, Relaxed);
         changed
     }
 
@@ -129,14 +127,14 @@ impl Leases {
     pub fn get(&self, addr: Addr, time_ms: i64) -> Option<Lease> {
         let hash = hash_of(addr);
         let shard = self.shard(hash).read().unwrap_or_else(PoisonError::into_inner);
-        find(&shard, hash, addr)?.at(time_ms).copied()
+        shard.find(hash, addr)?.history.at(time_ms).copied()
     }
 
     /// Every interval of an address, newest first.
     pub fn of(&self, addr: Addr) -> Vec<Lease> {
         let hash = hash_of(addr);
         let shard = self.shard(hash).read().unwrap_or_else(PoisonError::into_inner);
-        find(&shard, hash, addr).map_or_else(Vec::new, |history| history.iter().copied().collect())
+        shard.find(hash, addr).map_or_else(Vec::new, |entry| entry.history.iter().copied().collect())
     }
 
     /// The first `limit` addresses after one that have an interval that is wanted, in ascending order, each with its wanted
@@ -151,7 +149,7 @@ impl Leases {
         let (mut page, mut total) = (BTreeMap::new(), 0);
         for shard in &self.shards {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            for (addr, history) in shard.iter().filter(|(_, history)| history.iter().any(&wanted)) {
+            for Entry { addr, history } in shard.iter().filter(|entry| entry.history.iter().any(&wanted)) {
                 total += 1;
                 let is_full = page.len() >= limit && page.last_key_value().is_some_and(|(last, _)| last < addr);
                 if is_full || after.is_some_and(|after| *addr <= after) {
@@ -193,31 +191,41 @@ pub struct LeasesRead<'a> {
 }
 
 impl LeasesRead<'_> {
-    /// Who had the address when. Ask for those of several rows before looking at the first: what they touch lies scattered,
-    /// and comes into the cache at the same time then.
-    #[inline]
+    /// Who had the address when.
     pub(super) fn find(&self, addr: Addr) -> Option<&History> {
         let hash = hash_of(addr);
-        find(&self.shards[shard_of(hash)], hash, addr)
+        self.shard(hash).find(hash, addr).map(|entry| &entry.history)
+    }
+
+    /// As [`LeasesRead::find`] for many addresses, which takes a fraction of the time of one by one: what is known of them lies
+    /// scattered, and comes into the cache at the same time. No more than the first [`LOOKED_UP_TOGETHER`] are looked up.
+    pub(super) fn find_all(&self, addrs: &[Addr]) -> [Option<&History>; LOOKED_UP_TOGETHER] {
+        let mut hashes = [0; LOOKED_UP_TOGETHER];
+        for (hash, addr) in hashes.iter_mut().zip(addrs) {
+            *hash = hash_of(*addr);
+            self.shard(*hash).prefetch(*hash);
+        }
+        let mut guesses = [None; LOOKED_UP_TOGETHER];
+        for ((guess, hash), _) in guesses.iter_mut().zip(hashes).zip(addrs) {
+            *guess = self.shard(hash).guess(hash);
+        }
+        let mut found = [None; LOOKED_UP_TOGETHER];
+        for (((found, guess), hash), addr) in found.iter_mut().zip(guesses).zip(hashes).zip(addrs) {
+            let entry = guess.filter(|guess| guess.addr == *addr);
+            // A guess that is wrong is as rare as two addresses whose hashes agree in 32 bits.
+            let entry = entry.or_else(|| guess.and_then(|_| self.shard(hash).find(hash, *addr)));
+            *found = entry.map(|entry| &entry.history);
+        }
+        found
+    }
+
+    #[inline]
+    fn shard(&self, hash: u64) -> &Shard {
+        &self.shards[shard_of(hash)]
     }
 }
 
-#[inline]
-fn find(shard: &Shard, hash: u64, addr: Addr) -> Option<&History> {
-    shard.find(hash, is_of(addr)).map(|(_, history)| history)
-}
-
-#[inline]
-fn is_of(addr: Addr) -> impl Fn(&(Addr, History)) -> bool {
-    move |(held, _)| *held == addr
-}
-
-#[inline]
-fn hash_of(addr: Addr) -> u64 {
-    Hasher::default().hash_one(addr)
-}
-
-/// By bits of the hash that the maps themselves do not use for their place (low) nor their tag (top 7).
+/// By bits of the hash that the shards themselves do not use.
 #[inline]
 fn shard_of(hash: u64) -> usize {
     (hash >> 48) as usize % SHARDS

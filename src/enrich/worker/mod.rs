@@ -14,7 +14,7 @@ use std::hint::select_unpredictable;
 use std::sync::Arc;
 
 use super::Enrichment;
-use super::leases::{History, Leases, LeasesRead};
+use super::leases::{History, LOOKED_UP_TOGETHER, Leases};
 use super::table::{Holder, Table};
 use crate::flow::column::Column;
 use crate::flow::{Addr, CutSpan, Direction, FlowBatch};
@@ -24,9 +24,6 @@ use sides::{Side, Sides};
 
 /// Rows between two locks of the leases: about 0.1 ms, so that a change of a lease waits no longer.
 const ROWS_PER_LEASE_LOCK: usize = 4096;
-
-/// Rows whose leases are looked up one after another, before the first of them is worked on.
-const LEASES_AHEAD: usize = 32;
 
 /// How many rows ahead records and holders are fetched into the cache.
 const ROWS_AHEAD: usize = 32;
@@ -150,9 +147,10 @@ impl Enricher {
             let upto = rows.min(self.who.len() + ROWS_PER_LEASE_LOCK);
             while self.who.len() < upto {
                 let from = self.who.len();
-                let group = from..upto.min(from + LEASES_AHEAD);
-                let mut histories = [None; LEASES_AHEAD];
-                find_histories(&leases, &self.sides.sides[group.clone()], batch, from, &mut histories);
+                let group = from..upto.min(from + LOOKED_UP_TOGETHER);
+                let mut addrs = [Addr::default(); LOOKED_UP_TOGETHER];
+                gather_customers(&self.sides.sides[group.clone()], batch, from, &mut addrs);
+                let histories = leases.find_all(&addrs[..group.len()]);
                 // They mostly hold all customers: what the table knows is not fetched.
                 self.find_holders(table, batch, group, false, |row| histories[row - from], |addr| leases.find(addr));
             }
@@ -216,27 +214,19 @@ impl Enricher {
     }
 }
 
-/// What is known of the customers' addresses of some rows, from `first` on; in transit, of the sources'.
-fn find_histories<'a>(
-    leases: &'a LeasesRead<'_>,
-    sides: &[Side],
-    batch: &FlowBatch,
-    first: usize,
-    histories: &mut [Option<&'a History>],
-) {
+/// The customers' addresses of some rows, from `first` on; in transit, the sources'.
+fn gather_customers(sides: &[Side], batch: &FlowBatch, first: usize, customers: &mut [Addr]) {
     if let Some((src, dst)) = batch.src_ip.all_v4().zip(batch.dst_ip.all_v4()) {
         let addrs = src[first..].iter().zip(&dst[first..]);
-        for ((side, (src, dst)), history) in sides.iter().zip(addrs).zip(histories) {
+        for ((side, (src, dst)), customer) in sides.iter().zip(addrs).zip(customers) {
             // Which it is nobody can foresee: no branch asks.
-            let bits = select_unpredictable(side.direction == Direction::In, *dst, *src);
-            *history = leases.find(Addr::v4(bits));
-            history.inspect(|history| history.prefetch());
+            *customer = Addr::v4(select_unpredictable(side.direction == Direction::In, *dst, *src));
         }
         return;
     }
-    for ((row, side), history) in (first..).zip(sides).zip(histories) {
+    for ((row, side), customer) in (first..).zip(sides).zip(customers) {
         let addrs = if side.direction == Direction::In { &batch.dst_ip } else { &batch.src_ip };
-        *history = leases.find(addrs.get(row).unwrap_or_default());
+        *customer = addrs.get(row).unwrap_or_default();
     }
 }
 

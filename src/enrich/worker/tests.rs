@@ -212,7 +212,7 @@ fn a_lease_goes_before_a_static_subscriber_while_it_holds() {
         Case { src: "9.9.9.9", end_ms: NOON_MS, direction: "transit", ..base },
     ];
     // More than are looked up at a time, and than one lock is held for.
-    let mut cases = hour.repeat(ROWS_PER_LEASE_LOCK / hour.len() + LEASES_AHEAD);
+    let mut cases = hour.repeat(ROWS_PER_LEASE_LOCK / hour.len() + LOOKED_UP_TOGETHER);
     let mut enricher = Enricher::new(enrichment);
     for _ in 0..2 {
         let mut flows = batch(&cases);
