@@ -116,6 +116,7 @@ fn check_prints_the_memory_and_config_the_origins() {
         "slabs and their queue",
         "batches being filled or reused",
         "pairing",
+        "leases",
         "recent records of the log",
         "keys and sums of rollups",
         "counters of alerts",

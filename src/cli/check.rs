@@ -7,8 +7,8 @@ use crate::app;
 use crate::control::alerts;
 use crate::control::config::Settings;
 use crate::deliver;
-use crate::enrich::Enrichment;
 use crate::enrich::sql::{self, Probed};
+use crate::enrich::{Enrichment, leases};
 use crate::log::{self, Durability};
 use crate::pipeline;
 use crate::telemetry::units::print_bytes;
@@ -131,6 +131,7 @@ fn memory(settings: &Settings) -> Vec<(String, u64)> {
             pipeline::memory_bytes_max(stages.decode.workers(), stages.receive.slab_bytes),
         ),
         ("pairing".to_owned(), pairing),
+        ("leases".to_owned(), leases::MEMORY_BYTES_MAX as u64),
         (
             "verdicts of inspection".to_owned(),
             stages.enrich.dpi.as_ref().map_or(0, |_| stages.enrich.dpi_memory_max_bytes),

@@ -15,7 +15,7 @@ use super::table::Holder;
 use crate::flow::Addr;
 pub(super) use history::History;
 pub use history::INTERVALS_MAX;
-use shard::{Entry, Shard, hash_of};
+use shard::{ENTRY_BYTES_MAX, Entry, Shard, hash_of};
 
 /// Shards, each with its lock. A power of two.
 const SHARDS: usize = 32;
@@ -23,8 +23,11 @@ const SHARDS: usize = 32;
 /// Addresses that are looked up together, see [`LeasesRead::find_all`].
 pub(super) const LOOKED_UP_TOGETHER: usize = 64;
 
-/// Addresses at most: stops a push that makes up addresses (at no more than 160 bytes each, 160 MiB).
+/// Addresses at most: stops a push that makes up addresses.
 pub const ADDRESSES_MAX: usize = 1 << 20;
+
+/// Bytes at most, when so many addresses have as many intervals as are kept.
+pub const MEMORY_BYTES_MAX: usize = ADDRESSES_MAX * (ENTRY_BYTES_MAX + (INTERVALS_MAX + 1) * size_of::<Lease>());
 
 /// An address is someone's during an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! Open addressing with linear probing over slots of 8 bytes, at most half of them taken; what is known of the addresses lies
 //! apart, dense. Where a look-up begins follows from the hash alone, so that both can be fetched ahead, which the maps of
-//! libraries do not offer.
+//! libraries do not offer. The aggregator's table is of another kind: its keys have 64 bits and are never taken out.
 
 use std::hash::BuildHasher;
 
@@ -33,6 +33,9 @@ struct Slot {
     /// Of the entry, from 1 on.
     number: u32,
 }
+
+/// Bytes that an entry takes at most: the list of entries grows to twice its length, and slots are a quarter taken then.
+pub(super) const ENTRY_BYTES_MAX: usize = 2 * size_of::<Entry>() + 4 * size_of::<Slot>();
 
 /// The map.
 #[derive(Debug, Default)]
@@ -70,7 +73,7 @@ impl Shard {
     /// As [`Shard::find`], to be changed.
     pub fn find_mut(&mut self, hash: u64, addr: Addr) -> Option<&mut Entry> {
         let place = self.place_of(hash, addr)?;
-        self.entries.get_mut(number_at(&self.slots, place))
+        self.entries.get_mut(index_at(&self.slots, place))
     }
 
     /// Adds an address that is not held.
@@ -87,7 +90,7 @@ impl Shard {
     /// Removes an address, if it is held.
     pub fn remove(&mut self, hash: u64, addr: Addr) {
         let Some(place) = self.place_of(hash, addr) else { return };
-        let removed = number_at(&self.slots, place);
+        let removed = index_at(&self.slots, place);
         self.free(place);
         self.entries.swap_remove(removed);
         // The last entry has come to where the removed one was.
@@ -137,7 +140,7 @@ impl Shard {
 
     #[inline]
     fn entry_at(&self, place: usize) -> Option<&Entry> {
-        self.entries.get(number_at(&self.slots, place))
+        self.entries.get(index_at(&self.slots, place))
     }
 
     #[inline]
@@ -172,7 +175,7 @@ impl Shard {
 
 /// The index of the entry of a taken place.
 #[inline]
-fn number_at(slots: &[Slot], place: usize) -> usize {
+fn index_at(slots: &[Slot], place: usize) -> usize {
     slots[place].number as usize - 1
 }
 
