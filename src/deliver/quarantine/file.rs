@@ -155,7 +155,7 @@ fn one_row(sums: &RollupSums, mut row: usize) -> RollupSums {
     let mut one = RollupSums { upto: sums.upto, replay_from: sums.replay_from, ..RollupSums::default() };
     for rows in &sums.rows {
         if row < rows.len() {
-            one.rows.push(rows.one_row(row));
+            one.rows.push(rows.some_rows(&[row as u32]));
             break;
         }
         row -= rows.len();

@@ -173,6 +173,20 @@ impl<T: DictValue> Dict<T> {
         }
     }
 
+    /// Some of the rows, in the order given; the table has only what they name.
+    pub fn some_rows(&self, rows: &[u32]) -> Self {
+        let mut some = Self::default();
+        let mut known = vec![0; self.values.len() + 1];
+        for row in rows {
+            let code = self.codes[*row as usize];
+            if code > 0 && known[code as usize] == 0 {
+                known[code as usize] = some.add_value(self.values[code as usize - 1].clone());
+            }
+            some.codes.push(known[code as usize]);
+        }
+        some
+    }
+
     /// Keeps the rows for which `keep` says so; rows beyond `keep` go. The table stays.
     pub fn retain(&mut self, keep: &[bool]) {
         super::plain::retain(&mut self.codes, keep);

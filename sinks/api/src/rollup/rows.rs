@@ -104,6 +104,28 @@ impl KeyColumn {
         }
     }
 
+    /// Some of the rows, in the order given.
+    fn some_rows(&self, rows: &[u32]) -> Self {
+        fn some<T: Copy + Default>(column: &Column<T>, rows: &[u32]) -> Column<T> {
+            let mut some = Column::with_capacity(rows.len());
+            some.append_rows(column, rows);
+            some
+        }
+        match self {
+            Self::U8(c) => Self::U8(some(c, rows)),
+            Self::U16(c) => Self::U16(some(c, rows)),
+            Self::U32(c) => Self::U32(some(c, rows)),
+            Self::U64(c) => Self::U64(some(c, rows)),
+            Self::Ip(c) => {
+                let mut some = IpColumn::default();
+                some.append_rows(c, rows);
+                Self::Ip(some)
+            }
+            Self::Text(c) => Self::Text(c.some_rows(rows)),
+            Self::Uuid(c) => Self::Uuid(c.some_rows(rows)),
+        }
+    }
+
     /// The row's value under a kind.
     pub fn value(&self, kind: Kind, row: usize) -> Value {
         let number = |n: Option<u64>| n.map_or(Value::Null, |n| Value::of_number(kind, n));
@@ -189,17 +211,15 @@ impl RollupRows {
         }
     }
 
-    /// One of the rows alone.
-    pub fn one_row(&self, row: usize) -> Self {
-        let keys = self.keys.iter().filter_map(|(key, column)| {
-            let mut one = KeyColumn::for_key(*key)?;
-            one.push(&column.value(key.kind(), row));
-            Some((*key, one))
-        });
-        let mut one = Self::with_keys(self.rollup.clone(), self.bucket_ms, keys.collect());
-        one.cut_bytes.extend(self.cut_bytes.get(row));
-        one.push_measures(self.bucket[row], &self.measures(row));
-        one
+    /// Some of the rows, in the order given.
+    pub fn some_rows(&self, rows: &[u32]) -> Self {
+        let keys = self.keys.iter().map(|(key, column)| (*key, column.some_rows(rows)));
+        let mut some = Self::with_keys(self.rollup.clone(), self.bucket_ms, keys.collect());
+        for row in rows.iter().map(|row| *row as usize) {
+            some.push_measures(self.bucket[row], &self.measures(row));
+            some.cut_bytes.extend(self.cut_bytes.get(row));
+        }
+        some
     }
 
     /// Appends a bucket start and its sums; the caller appends the keys.

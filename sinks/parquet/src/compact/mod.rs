@@ -1,9 +1,12 @@
-//! Merging small files into larger ones. Rows of a rollup for the same bucket and key become one.
+//! Merging files. Rows of a rollup for the same bucket and key become one.
 //!
-//! Files of one partition and of similar size are merged once there are enough of them, so each row is rewritten a few
+//! What a rollup has of a wide bucket that is over is folded into one file ([`fold`]). Everything else is small files that
+//! become larger ones: files of one partition and of similar size are merged once there are enough of them, so each row is rewritten a few
 //! times at the most; what remains of a partition that is over is merged whatever its sizes. One call does one merge of a
 //! bounded number of rows.
 
+pub mod fold;
+mod slice;
 mod sums;
 
 use std::collections::BTreeMap;
@@ -36,7 +39,7 @@ const MERGE_FILES_MAX: usize = 64;
 /// How long after its end a partition may still get rows in numbers: flows are reported late.
 const OVER_AFTER_MS: i64 = HOUR_MS;
 
-/// Files to merge into one.
+/// Files to make one of.
 #[derive(Debug, PartialEq)]
 pub struct Job {
     /// At least two files of one partition of one table.
@@ -77,6 +80,7 @@ pub(crate) fn run(job: &Job, folder: &Path, rollups: &[RollupDef], commit: &mut 
         return Ok(0);
     };
     let partition = first.partition().to_string();
+    let listed = job.files.iter().map(|file| file.rows).sum::<u64>();
     let times = job.files.iter().fold((i64::MAX, i64::MIN), |(a, b), f| (a.min(f.min_ms), b.max(f.max_ms)));
     let readers = job.files.iter().map(|f| DataReader::open(&folder.join(&f.path))).collect::<Result<Vec<_>>>()?;
     let groups = readers.iter().flat_map(|r| (0..r.row_groups().len()).map(move |g| (r, g)));
@@ -88,7 +92,7 @@ pub(crate) fn run(job: &Job, folder: &Path, rollups: &[RollupDef], commit: &mut 
         commit.row_group(&Table::flows(), partition, times, &rows, |column| {
             batches.iter().map(|b| flow_cells(b, Field::ALL[column])).collect()
         })?;
-        return checked(total, job).map(|()| total as u64);
+        return checked(total as u64, listed).map(|()| total as u64);
     }
     let Some(def) = rollups.iter().find(|d| *d.name == *first.table()) else {
         return Err(ParquetError::General(format!(
@@ -99,7 +103,7 @@ pub(crate) fn run(job: &Job, folder: &Path, rollups: &[RollupDef], commit: &mut 
     let parts = groups.map(|(reader, group)| read_rollup(reader, group, def, None)).collect::<Result<Vec<_>>>()?;
     let mut parts: Vec<_> = parts.into_iter().flatten().collect();
     let total: usize = parts.iter().map(RollupRows::len).sum();
-    checked(total, job)?;
+    checked(total as u64, listed)?;
     let left = sums::add_up(&mut parts);
     let rows = Rows::new(total, (left.len() < total).then_some(left));
     commit.row_group(&Table::rollup(def), partition, times, &rows, |column| {
@@ -108,10 +112,9 @@ pub(crate) fn run(job: &Job, folder: &Path, rollups: &[RollupDef], commit: &mut 
     Ok(rows.stored() as u64)
 }
 
-/// Whether as many rows were read as the files have.
-fn checked(read: usize, job: &Job) -> Result<()> {
-    let listed = job.files.iter().map(|file| file.rows).sum::<u64>();
-    if read as u64 == listed {
+/// Whether as many rows are read as the manifest says.
+fn checked(read: u64, listed: u64) -> Result<()> {
+    if read == listed {
         return Ok(());
     }
     Err(ParquetError::General(format!("{read} rows were read of files that have {listed}: they are left as they are")))

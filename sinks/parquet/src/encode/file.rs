@@ -57,6 +57,11 @@ impl FileWriter {
         })
     }
 
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Writes one row group. `cells` gives, for the number of a column, that column of every part.
     ///
     /// # Errors

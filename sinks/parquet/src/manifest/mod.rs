@@ -75,6 +75,9 @@ pub struct DataFile {
     pub min_ms: i64,
     /// Largest `time` (or `bucket`).
     pub max_ms: i64,
+    /// Whether it was made of all files of a rollup's bucket once that was over: each key stands in it once.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub folded: bool,
 }
 
 impl DataFile {

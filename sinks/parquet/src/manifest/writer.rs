@@ -141,7 +141,7 @@ mod tests {
 
     fn change(n: u64) -> Change {
         let path = format!("flows/1970-01-01/{n}.parquet");
-        let file = DataFile { path, rows: n, bytes: 1, min_ms: 0, max_ms: 1 };
+        let file = DataFile { path, rows: n, bytes: 1, min_ms: 0, max_ms: 1, folded: false };
         let stored = vec![Stored { log: LogId([7; 16]), from: n, to: n }];
         let remove = if n > 2 { vec![format!("flows/1970-01-01/{}.parquet", n - 2)] } else { Vec::new() };
         Change { stored, add: vec![Arc::new(file)], remove, ..Change::default() }

@@ -1,3 +1,4 @@
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
@@ -53,10 +54,40 @@ pub(crate) struct Commit<'a> {
     open: BTreeMap<(String, String), OpenFile>,
 }
 
-struct OpenFile {
+/// A file of one table and partition that is being written under a temporary name.
+pub(crate) struct OpenFile {
     writer: FileWriter,
     min_ms: i64,
     max_ms: i64,
+}
+
+impl OpenFile {
+    /// Starts a file. `name` tells it from others that are being written.
+    pub(crate) fn create(folder: &Path, config: &Config, table: &Table, partition: &str, name: &str) -> Result<Self> {
+        let folder = folder.join(&table.name).join(partition);
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("{name}.{}", layout::TEMPORARY));
+        let writer = FileWriter::create(&path, table, config.compression_level)?;
+        Ok(Self { writer, min_ms: i64::MAX, max_ms: i64::MIN })
+    }
+
+    /// Adds a row group. `times` are the smallest and largest time of its rows.
+    pub(crate) fn row_group<'b>(
+        &mut self,
+        times: (i64, i64),
+        rows: &Rows,
+        cells: impl FnMut(usize) -> Vec<Cells<'b>>,
+    ) -> Result<()> {
+        self.writer.row_group(rows, cells)?;
+        self.min_ms = self.min_ms.min(times.0);
+        self.max_ms = self.max_ms.max(times.1);
+        Ok(())
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        self.writer.path()
+    }
 }
 
 impl<'a> Commit<'a> {
@@ -74,35 +105,37 @@ impl<'a> Commit<'a> {
         rows: &Rows,
         cells: impl FnMut(usize) -> Vec<Cells<'b>>,
     ) -> Result<()> {
-        let key = (table.name.clone(), partition);
-        if !self.open.contains_key(&key) {
-            let folder = self.folder.join(&key.0).join(&key.1);
-            fs::create_dir_all(&folder)?;
-            let path = folder.join(format!("{:010}.{}", self.seq, layout::TEMPORARY));
-            let writer = FileWriter::create(&path, table, self.config.compression_level)?;
-            self.open.insert(key.clone(), OpenFile { writer, min_ms: i64::MAX, max_ms: i64::MIN });
-        }
-        if let Some(file) = self.open.get_mut(&key) {
-            file.writer.row_group(rows, cells)?;
-            file.min_ms = file.min_ms.min(times.0);
-            file.max_ms = file.max_ms.max(times.1);
-        }
-        Ok(())
+        let file = match self.open.entry((table.name.clone(), partition)) {
+            Entry::Occupied(file) => file.into_mut(),
+            Entry::Vacant(place) => {
+                let name = format!("{:010}", self.seq);
+                let file = OpenFile::create(self.folder, self.config, table, &place.key().1, &name)?;
+                place.insert(file)
+            }
+        };
+        file.row_group(times, rows, cells)
     }
 
-    /// Completes all files and gives them their names, durably; gives what the manifest must list.
-    pub(crate) fn finish(self, label: &str) -> Result<Vec<Arc<DataFile>>> {
+    /// Takes a file that was written beside the commits.
+    pub(crate) fn take(&mut self, table: &str, partition: &str, file: OpenFile) {
+        self.open.insert((table.to_owned(), partition.to_owned()), file);
+    }
+
+    /// Completes all files and gives them their names, durably; gives what the manifest must list. `folded` says what
+    /// [`DataFile::folded`] does.
+    pub(crate) fn finish(self, label: &str, folded: bool) -> Result<Vec<Arc<DataFile>>> {
         let Self { folder, seq, steps, open, .. } = self;
         let mut step = |s| steps.at(s).map_err(ParquetError::from);
         let mut files = Vec::with_capacity(open.len());
         let mut renames: Vec<(PathBuf, PathBuf)> = Vec::with_capacity(open.len());
         for ((table, partition), file) in open {
             let path = layout::file_path(&table, &partition, seq, label);
-            let written = file.writer.finish()?;
+            let OpenFile { writer, min_ms, max_ms } = file;
+            let written = writer.finish()?;
             step(Step::FileWritten)?;
             renames.push((written.path, folder.join(&path)));
             let (rows, bytes) = (written.rows, written.bytes);
-            files.push(Arc::new(DataFile { path, rows, bytes, min_ms: file.min_ms, max_ms: file.max_ms }));
+            files.push(Arc::new(DataFile { path, rows, bytes, min_ms, max_ms, folded }));
         }
         let mut folders = BTreeSet::new();
         for (from, to) in &renames {

@@ -11,6 +11,7 @@ mod retention;
 mod tests;
 mod trash;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -21,15 +22,15 @@ use sink_api::rollup::{Record, RollupDef};
 use sink_api::sink::{Group, SinkCounters};
 use sink_api::{Clock, LogId, Sink, SinkContext, SinkError};
 
-use crate::compact;
+use crate::compact::{self, fold};
 use crate::config::Config;
 use crate::layout;
-use crate::manifest::{Change, ManifestError, ManifestWriter, Stored};
+use crate::manifest::{Change, DataFile, ManifestError, ManifestWriter, Stored};
 use commit::Steps;
 use pending::Pending;
 use trash::Trash;
 
-pub(crate) use commit::Commit;
+pub(crate) use commit::{Commit, OpenFile};
 pub(crate) use retention::oldest_kept_ms;
 
 /// The open store, for writing. Holds the folder's lock.
@@ -41,6 +42,9 @@ pub struct ParquetSink {
     clock: Clock,
     manifest: ManifestWriter,
     trash: Trash,
+    /// A fold under way, and files that could not be folded.
+    fold: Option<fold::Fold>,
+    unfoldable: BTreeSet<String>,
     steps: Steps,
     expired_flows: u64,
     last_retention_ms: i64,
@@ -80,6 +84,8 @@ impl ParquetSink {
             clock: context.clock.clone(),
             manifest,
             trash,
+            fold: None,
+            unfoldable: BTreeSet::new(),
             steps: Steps::default(),
             expired_flows: 0,
             last_retention_ms: i64::MIN,
@@ -99,6 +105,64 @@ impl ParquetSink {
             self.trash.take(&path, (self.clock)()).map_err(|e| self.failed(e))?;
         }
         Ok(())
+    }
+
+    /// Goes on with the fold under way, and puts its file in the place of the others at its end.
+    fn fold_on(&mut self) -> Result<(), SinkError> {
+        let Some(mut fold) = self.fold.take() else {
+            return Ok(());
+        };
+        let files = &self.manifest.state().files;
+        if fold.files().iter().any(|file| !files.contains_key(&file.path)) {
+            // They have expired meanwhile.
+            fold.abandon();
+            return Ok(());
+        }
+        let paths: Vec<String> = fold.files().iter().map(|file| file.path.clone()).collect();
+        match fold.step(&self.folder) {
+            Ok(false) => {
+                self.fold = Some(fold);
+                return Ok(());
+            }
+            Ok(true) => {}
+            Err(error) => {
+                fold.abandon();
+                return Err(self.cannot_fold(paths, error));
+            }
+        }
+        let (out, job) = fold.finish().map_err(|e| self.cannot_fold(paths, e))?;
+        let mut commit = Commit::new(&self.folder, &self.config, self.manifest.state().seq + 1, &mut self.steps);
+        if let Some(first) = job.files.first() {
+            commit.take(first.table(), first.partition(), out);
+        }
+        let add = commit.finish("folded", true).map_err(SinkError::retry)?;
+        self.replace(add, &job)
+    }
+
+    /// An error of a fold, whose files are left as they are until the store is opened again.
+    fn cannot_fold(&mut self, paths: Vec<String>, error: impl std::fmt::Display) -> SinkError {
+        self.unfoldable.extend(paths);
+        self.failed(error)
+    }
+
+    /// Merges some small files, if that is worth it.
+    fn merge_small(&mut self, now_ms: i64) -> Result<(), SinkError> {
+        let Some(job) = compact::next_job(self.manifest.state(), &self.rollups, now_ms) else {
+            return Ok(());
+        };
+        let mut commit = Commit::new(&self.folder, &self.config, self.manifest.state().seq + 1, &mut self.steps);
+        let rows = compact::run(&job, &self.folder, &self.rollups, &mut commit).map_err(SinkError::retry)?;
+        let add = commit.finish("merged", job.files.iter().all(|file| file.folded)).map_err(SinkError::retry)?;
+        if add.iter().map(|file| file.rows).sum::<u64>() != rows {
+            return Err(self.failed("merging files would have lost rows; they are left as they are"));
+        }
+        self.replace(add, &job)
+    }
+
+    /// Puts files in the place of others.
+    fn replace(&mut self, add: Vec<Arc<DataFile>>, job: &compact::Job) -> Result<(), SinkError> {
+        let remove = job.files.iter().map(|f| f.path.clone()).collect();
+        self.drop_files(Change { add, remove, ..Change::default() })
     }
 
     /// Runs the steps of commits through a hook that may fail them, for tests of crashes.
@@ -159,7 +223,7 @@ impl Sink for ParquetSink {
         pending.flush_sums(&mut commit).map_err(|e| SinkError::retry(e.to_string()))?;
         let expired = pending.expired_flows();
         let label = format!("{}-{from}-{to}", &self.log_id.to_string()[..8]);
-        let add = commit.finish(&label).map_err(|e| SinkError::retry(e.to_string()))?;
+        let add = commit.finish(&label, false).map_err(|e| SinkError::retry(e.to_string()))?;
         let stored = vec![Stored { log: self.log_id, from, to }];
         self.steps.at(commit::Step::BeforeManifest).map_err(|e| self.failed(e))?;
         self.manifest.commit(Change { stored, add, ..Change::default() }).map_err(|e| self.failed(e))?;
@@ -177,20 +241,21 @@ impl Sink for ParquetSink {
             }
             self.last_retention_ms = now_ms;
         }
-        let Some(job) = compact::next_job(self.manifest.state(), &self.rollups, now_ms) else {
-            return Ok(());
-        };
-        let mut commit = Commit::new(&self.folder, &self.config, self.manifest.state().seq + 1, &mut self.steps);
-        let rows = compact::run(&job, &self.folder, &self.rollups, &mut commit).map_err(SinkError::retry)?;
-        let add = commit.finish("merged").map_err(SinkError::retry)?;
-        if add.iter().map(|file| file.rows).sum::<u64>() != rows {
-            return Err(self.failed("merging files would have lost rows; they are left as they are"));
+        if self.fold.is_none()
+            && let Some(job) = fold::next_job(self.manifest.state(), &self.rollups, &self.unfoldable, now_ms)
+        {
+            let paths: Vec<String> = job.files.iter().map(|file| file.path.clone()).collect();
+            let begun = fold::Fold::begin(job, &self.folder, &self.config, &self.rollups, fold::HELD_ROWS_MAX);
+            self.fold = Some(begun.map_err(|e| self.cannot_fold(paths, e))?);
         }
-        let remove = job.files.iter().map(|f| f.path.clone()).collect();
-        self.drop_files(Change { add, remove, ..Change::default() })
+        // Meanwhile other files wait: they may be those that are folded.
+        if self.fold.is_some() { self.fold_on() } else { self.merge_small(now_ms) }
     }
 
-    fn close(self: Box<Self>, _deadline: Duration) -> Result<(), SinkError> {
+    fn close(mut self: Box<Self>, _deadline: Duration) -> Result<(), SinkError> {
+        if let Some(fold) = self.fold.take() {
+            fold.abandon();
+        }
         // Everything is durable already; the lock goes with the file.
         Ok(())
     }

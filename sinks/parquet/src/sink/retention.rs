@@ -67,8 +67,8 @@ mod tests {
         let mut state = State::default();
         let paths =
             ["flows/2026-10-22/a", "flows/2026-10-23/a", "traffic/2026-10-01/a", "usage/2025-10/a", "usage/2025-11/a"];
-        let file = |path: &str| Arc::new(DataFile { path: path.into(), rows: 1, bytes: 1, min_ms: 0, max_ms: 0 });
-        state.apply(&Change { add: paths.iter().map(|p| file(p)).collect(), ..Change::default() });
+        let file = |path: &str| DataFile { path: path.into(), rows: 1, bytes: 1, min_ms: 0, max_ms: 0, folded: false };
+        state.apply(&Change { add: paths.iter().map(|p| Arc::new(file(p))).collect(), ..Change::default() });
         let now = "2026-11-22T12:00:00Z".parse::<jiff_free::Ms>().unwrap().0;
         let gone = expired(&state, &RollupDef::defaults(), Retention::default(), now);
         assert_eq!(gone, ["flows/2026-10-22/a", "traffic/2026-10-01/a", "usage/2025-10/a"]);
