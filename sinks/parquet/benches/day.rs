@@ -9,10 +9,14 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+#[path = "support/process.rs"]
+mod process;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use process::{cpu_time, resident};
 use sink_api::batch::Field;
 use sink_api::rollup::Record;
 use sink_api::store::{OrderBy, Question, TierChoice, TimeRange};
@@ -142,18 +146,4 @@ fn size(folder: &Path) -> (u64, usize) {
     let days = std::fs::read_dir(folder).unwrap();
     let files = days.flat_map(|day| std::fs::read_dir(day.unwrap().path()).unwrap());
     files.fold((0, 0), |(bytes, files), file| (bytes + file.unwrap().metadata().unwrap().len(), files + 1))
-}
-
-/// User and system time of this process.
-fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
-}
-
-fn resident() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.unwrap_or("unknown").trim().to_owned()
 }

@@ -7,6 +7,9 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+#[path = "support/process.rs"]
+mod process;
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::Path;
@@ -14,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use process::cpu_time;
 use sink_api::batch::Field;
 use sink_api::rollup::Record;
 use sink_api::store::{OrderBy, Question, TierChoice, TimeRange};
@@ -42,14 +46,6 @@ fn store_group(config: &Config, from: u64, batches: &[Arc<FlowBatch>]) -> Durati
     let cpu = cpu_time();
     sink.write(&mut group).unwrap();
     cpu_time() - cpu
-}
-
-/// User and system time of this process.
-fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
 }
 
 /// Bytes a row of every leaf over all data files.

@@ -67,8 +67,9 @@ pub(crate) struct Fold {
     /// What comes next, and the reader of that file.
     next: Place,
     reader: Option<DataReader>,
-    /// Rows of the slice under way, each bucket and key once.
+    /// Rows of the slice under way: each bucket and key once, but for those that came since they were added up.
     held: Vec<RollupRows>,
+    fresh_rows: usize,
     held_rows_max: usize,
     out: OpenFile,
     /// Sums of all rows that were read, taken while the first slice is, and of those that were written.
@@ -100,6 +101,7 @@ impl Fold {
             next: Place::default(),
             reader: None,
             held: Vec::new(),
+            fresh_rows: 0,
             held_rows_max,
             out,
             read: Measures::default(),
@@ -153,9 +155,18 @@ impl Fold {
         Ok(false)
     }
 
-    /// Adds rows to those held; when they become too many, half of the keys are left for later.
+    /// Takes rows of the slice under way. Adding up goes through all that is held, so it waits for some rows.
     fn take(&mut self, rows: RollupRows) {
+        self.fresh_rows += rows.len();
         self.held.push(rows);
+        if self.fresh_rows >= STEP_ROWS.min(self.held_rows_max) {
+            self.add_up();
+        }
+    }
+
+    /// Adds up what is held; when keys are too many, half of them are left for later.
+    fn add_up(&mut self) {
+        self.fresh_rows = 0;
         let left = sums::add_up(&mut self.held);
         keep(&mut self.held, &left);
         while let Some(slice) = self.todo.last_mut()
@@ -171,6 +182,7 @@ impl Fold {
     }
 
     fn write_held(&mut self) -> Result<()> {
+        self.add_up();
         let held = std::mem::take(&mut self.held);
         let total = held.iter().map(RollupRows::len).sum();
         let buckets = || held.iter().flat_map(|part| part.bucket.iter().copied());
