@@ -155,6 +155,9 @@ pub const BUCKET: &str = "bucket";
 /// Sums of a rollup's row, in the order of its columns.
 pub const SUMS: [&str; 5] = ["bytes", "packets", "flows", "rtt_ms_sum", "rtt_count"];
 
+/// The column with what a row may have lost, in rollups that cut.
+pub const CUT_BYTES: &str = "cut_bytes";
+
 /// Columns of a rollup's table: bucket, keys, sums, `cut_bytes` where it has them. A key that has the name of a sum
 /// (such as `bytes`) is named `key_bytes`.
 pub fn rollup_columns(def: &RollupDef) -> Vec<ColumnDef> {
@@ -163,7 +166,7 @@ pub fn rollup_columns(def: &RollupDef) -> Vec<ColumnDef> {
     columns.extend(def.by.iter().map(|key| column(key_column(*key), key_sql(*key), false)));
     columns.extend(SUMS.map(|name| column(name, Sql::BigInt, true)));
     if def.has_cut_bytes() {
-        columns.push(column("cut_bytes", Sql::BigInt, true));
+        columns.push(column(CUT_BYTES, Sql::BigInt, true));
     }
     columns
 }

@@ -4,59 +4,18 @@
 //! and the extension), else one that the test starts where the extension is installed. Without either the tests say that they
 //! were skipped.
 
+mod database;
 mod delivery;
 mod server;
 mod subscribers;
 
 use std::time::{Duration, Instant};
 
+use database::Database;
 use delivery::Log;
-use postgres::{Client, NoTls};
+use postgres::Client;
 use server::Server;
 use sink_api::conformance::{Options, run};
-
-/// An empty database on a server with TimescaleDB; dropped at the end.
-struct Database {
-    maintenance: String,
-    url: String,
-    name: String,
-    /// Stopped after the database was dropped.
-    _server: Option<Server>,
-}
-
-impl Database {
-    fn new(name: &str) -> Option<Self> {
-        let (maintenance, server) = match std::env::var("TIMESCALEDB_TEST_URL") {
-            Ok(url) => (url, None),
-            Err(_) => {
-                let server = Server::start_timescale("timescale")?;
-                (server.url("postgres"), Some(server))
-            }
-        };
-        let name = format!("netflow_test_{name}_{}", std::process::id());
-        let mut client = Client::connect(&maintenance, NoTls).unwrap();
-        client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).unwrap();
-        let mut parts = maintenance.rsplitn(2, '/');
-        let url = format!("{}/{name}", parts.nth(1).unwrap());
-        Some(Self { maintenance, url, name, _server: server })
-    }
-
-    fn client(&self) -> Client {
-        Client::connect(&self.url, NoTls).unwrap()
-    }
-
-    fn config(&self) -> sink_postgres::Config {
-        sink_postgres::Config { timescale: true, ..server::config(&self.url) }
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        if let Ok(mut client) = Client::connect(&self.maintenance, NoTls) {
-            let _ = client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
-        }
-    }
-}
 
 fn number(client: &mut Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)

@@ -169,6 +169,12 @@ impl RollupDef {
         Self { name, bucket_ms: HOUR_MS, keep: Keep::Detail, by, shape, while_open: false }
     }
 
+    /// Whether a bucket is emitted so often, again and again while it is open, that a store does well to fold its rows into one
+    /// for each key once it is over.
+    pub fn is_worth_folding(&self) -> bool {
+        self.while_open && self.bucket_ms >= HOUR_MS
+    }
+
     /// Whether rows of this rollup carry `cut_bytes`.
     pub fn has_cut_bytes(&self) -> bool {
         matches!(self.shape, Shape::Talkers { .. })

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use parquet::errors::{ParquetError, Result};
 use sink_api::rollup::{Measures, RollupDef, RollupRows};
-use sink_api::time::HOUR_MS;
 
 use super::slice::Slice;
 use super::{Job, OVER_AFTER_MS, checked, sums};
@@ -34,8 +33,8 @@ const LATE_PART: u64 = 4;
 pub fn next_job(state: &State, rollups: &[RollupDef], spared: &BTreeSet<String>, now_ms: i64) -> Option<Job> {
     let mut buckets: BTreeMap<(i64, &str, &str), Vec<&Arc<DataFile>>> = BTreeMap::new();
     for file in state.files.values().filter(|file| !spared.contains(&file.path)) {
-        let def = rollups.iter().find(|def| *def.name == *file.table() && def.bucket_ms >= HOUR_MS && def.while_open);
-        let Some(def) = def else { continue };
+        let of_table = |def: &&RollupDef| *def.name == *file.table() && def.is_worth_folding();
+        let Some(def) = rollups.iter().find(of_table) else { continue };
         // A file of several buckets goes with the last.
         let end_ms = (file.max_ms.div_euclid(def.bucket_ms).saturating_add(1)).saturating_mul(def.bucket_ms);
         if end_ms.saturating_add(OVER_AFTER_MS) <= now_ms {

@@ -23,3 +23,12 @@ CREATE TABLE IF NOT EXISTS netflow.cursor_ranges (
     last   bigint NOT NULL,
     PRIMARY KEY (target, log_id, first)
 );
+
+-- Buckets of rollups of which this log has stored rows that are not folded into one for each key yet.
+CREATE TABLE IF NOT EXISTS netflow.unfolded (
+    target text NOT NULL,
+    log_id uuid NOT NULL,
+    rollup text NOT NULL,
+    bucket timestamptz NOT NULL,
+    PRIMARY KEY (target, log_id, rollup, bucket)
+);

@@ -2,6 +2,9 @@
 //! connections, one transaction a part, each with the range of positions that it holds, and the cursor after all of them. What
 //! comes next is pulled while the server works.
 
+mod commit;
+mod fold;
+mod folds;
 mod order;
 mod parts;
 mod place;
@@ -10,28 +13,24 @@ mod reject;
 mod summaries;
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::panic::resume_unwind;
 use std::time::Duration;
 
-use postgres::{Client, Transaction};
+use postgres::Client;
 use sink_api::sink::{Group, RefusedRow, SinkCounters};
 use sink_api::time::DAY_MS;
-use sink_api::{Field, FlowBatch, LogId, Sink, SinkContext, SinkError};
+use sink_api::{Field, LogId, Sink, SinkContext, SinkError};
 
-use crate::alerts;
 use crate::config::Config;
-use crate::connect::{chain, connect, sink_error};
+use crate::connect::{connect, sink_error};
 use crate::debug_log::DebugLog;
-use crate::encode::{HEADER, ROWS, RowOf, Rows, TRAILER};
 use crate::schema::{self, Layout, Partitions, Prepared, Table};
+use commit::{Buffers, commit};
+use folds::Folds;
 use parts::Ranges;
 use place::{Mark, Place};
-use pulled::{FlowRows, Intake, Pulled};
+use pulled::{Intake, Pulled};
 use summaries::Summaries;
-
-/// Bytes that are encoded before they are handed to the connection: measured best between 64 and 256 KiB.
-const PIECE_BYTES: usize = 256 * 1024;
 
 /// How far in the future a row's time may lie; what is beyond would make partitions that never end.
 const FUTURE_MS_MAX: i64 = 2 * DAY_MS;
@@ -53,6 +52,7 @@ pub struct PostgresSink {
     stored: Ranges,
     debug_log: DebugLog,
     summaries: Summaries,
+    folds: Folds,
     next_retain_ms: i64,
     expired_flows: u64,
 }
@@ -67,16 +67,6 @@ impl Connection {
     fn new(config: &Config) -> Result<Self, SinkError> {
         Ok(Self { client: session(config)?, buffers: Buffers::default() })
     }
-}
-
-/// Memory for encoding.
-#[derive(Default)]
-struct Buffers {
-    /// Rows as they came, where they are sent in another order, and where each ends.
-    encoded: Vec<u8>,
-    ends: Vec<usize>,
-    /// What is sent next.
-    piece: Vec<u8>,
 }
 
 /// Where rows go.
@@ -115,7 +105,9 @@ impl PostgresSink {
         for _ in 1..config.connections {
             connections.push(Connection::new(config)?);
         }
-        let stored = Ranges::read(&mut connections[0].client, &place)?;
+        let client = &mut connections[0].client;
+        let stored = Ranges::read(client, &place)?;
+        let folds = Folds::read(client, config, &context.rollups, &place, (context.clock)())?;
         Ok(Self {
             config: config.clone(),
             context: context.clone(),
@@ -127,6 +119,7 @@ impl PostgresSink {
             stored,
             debug_log,
             summaries: Summaries::default(),
+            folds,
             next_retain_ms: i64::MIN,
             expired_flows: 0,
         })
@@ -225,102 +218,6 @@ fn commit_all(
     commit(&mut connections[0], tables, place, pulled, Mark::UpTo(last))
 }
 
-/// One transaction: rows of every table, and what it says about positions.
-fn commit(
-    connection: &mut Connection,
-    tables: &Tables,
-    place: &Place,
-    pulled: &Pulled,
-    mark: Mark,
-) -> Result<(), SinkError> {
-    let buffers = &mut connection.buffers;
-    let mut tx = connection.client.transaction().map_err(|e| sink_error("begin", &e))?;
-    place.hold(&mut tx)?;
-    let mut flows = encoder(&pulled.flows, &tables.fields);
-    let by_subscriber = tables.flows.by_subscriber;
-    let order = by_subscriber.then(|| order::by_subscriber(&pulled.flows));
-    copy(&mut tx, &tables.flows, &mut flows, &order::as_they_came(&pulled.flows), order.as_deref(), buffers)?;
-    for (name, table) in &tables.rollups {
-        let has_cut = table.has("cut_bytes");
-        let of_table = || pulled.sums.iter().filter(|sums| *sums.rollup().rollup == **name);
-        let sums: Vec<_> = of_table().map(|sums| sums.rollup()).collect();
-        let rows = (0..).zip(of_table()).flat_map(|(index, sums)| sums.rows.iter().map(move |row| (index, *row)));
-        copy(&mut tx, table, &mut Rows::of_rollup(&sums, has_cut), &rows.collect::<Vec<_>>(), None, buffers)?;
-    }
-    if let Some(table) = &tables.alerts {
-        copy_alerts(&mut tx, table, pulled, tables.log_id)?;
-    }
-    place.mark(&mut tx, mark)?;
-    tx.commit().map_err(|e| sink_error("commit", &e))
-}
-
-/// What writes the rows of a group.
-fn encoder<'a>(flows: &'a [FlowRows], fields: &[Field]) -> Rows<'a> {
-    let batches: Vec<&FlowBatch> = flows.iter().map(FlowRows::batch).collect();
-    Rows::of_flows(&batches, fields)
-}
-
-/// Sends rows into a table by one COPY, in the order of the numbers given or as they stand; no rows, no COPY.
-fn copy(
-    tx: &mut Transaction<'_>,
-    table: &Table,
-    encoder: &mut Rows<'_>,
-    rows: &[RowOf],
-    order: Option<&[u32]>,
-    Buffers { encoded, ends, piece }: &mut Buffers,
-) -> Result<(), SinkError> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let mut writer = tx.copy_in(&table.copy()).map_err(|e| sink_error(&table.name, &e))?;
-    let broken = |error: std::io::Error| copy_error(&table.name, &error);
-    piece.clear();
-    piece.extend_from_slice(HEADER);
-    encoded.clear();
-    ends.clear();
-    for rows in rows.chunks(ROWS) {
-        match order {
-            Some(_) => encoder.write(rows, encoded, ends),
-            None => encoder.write(rows, piece, ends),
-        }
-        if piece.len() >= PIECE_BYTES {
-            writer.write_all(piece).map_err(broken)?;
-            piece.clear();
-        }
-    }
-    for number in order.unwrap_or_default() {
-        let number = *number as usize;
-        let start = number.checked_sub(1).map_or(0, |before| ends[before]);
-        piece.extend_from_slice(&encoded[start..ends[number]]);
-        if piece.len() >= PIECE_BYTES {
-            writer.write_all(piece).map_err(broken)?;
-            piece.clear();
-        }
-    }
-    piece.extend_from_slice(TRAILER);
-    writer.write_all(piece).map_err(broken)?;
-    writer.finish().map(drop).map_err(|e| sink_error(&table.name, &e))
-}
-
-fn copy_alerts(tx: &mut Transaction<'_>, table: &Table, pulled: &Pulled, log: LogId) -> Result<(), SinkError> {
-    let mut rows = pulled.alerts.iter().flat_map(|alerts| alerts.rows.iter()).peekable();
-    if rows.peek().is_none() {
-        return Ok(());
-    }
-    let mut writer = tx.copy_in(&table.copy()).map_err(|e| sink_error(&table.name, &e))?;
-    let bytes = alerts::copy_bytes(rows, log);
-    writer.write_all(&bytes).map_err(|error| copy_error(&table.name, &error))?;
-    writer.finish().map(drop).map_err(|e| sink_error(&table.name, &e))
-}
-
-/// An error while COPY data were sent: what the server said stands inside it.
-fn copy_error(what: &str, error: &std::io::Error) -> SinkError {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<postgres::Error>()) {
-        Some(error) => sink_error(what, error),
-        None => SinkError::retry(format!("{what}: {}", chain(error))),
-    }
-}
-
 impl Sink for PostgresSink {
     fn cursor(&mut self) -> Result<Option<u64>, SinkError> {
         let sql = "SELECT position FROM netflow.cursors WHERE target = $1 AND log_id = $2::text::uuid";
@@ -337,6 +234,8 @@ impl Sink for PostgresSink {
             if self.tables.flows.by_subscriber {
                 self.summaries.note(&pulled.flows);
             }
+            let (client, now_ms) = (&mut self.connections[0].client, (self.context.clock)());
+            self.folds.note(client, &self.place, &pulled.sums, now_ms)?;
             let (outcome, next) = self.commit_and_pull(&mut pulled, last, group);
             match outcome {
                 Err(SinkError::Reject(reason)) => self.commit_others(&mut pulled, last, group, reason)?,
@@ -353,7 +252,9 @@ impl Sink for PostgresSink {
         let (client, now_ms) = (&mut self.connections[0].client, (self.context.clock)());
         self.debug_log.write(client, &self.context)?;
         self.summaries.run(client, &self.config, self.layout, &self.tables.flows, now_ms)?;
-        if now_ms < self.next_retain_ms || self.layout == (Layout::Hypertables { policies: true }) {
+        self.folds.run(client, &self.config, &self.place, now_ms)?;
+        let has_policies = self.layout == Layout::Hypertables { policies: true };
+        if now_ms < self.next_retain_ms || has_policies || self.folds.is_running() {
             return Ok(());
         }
         let mut tables: Vec<Table> = self.tables.rollups.values().cloned().collect();

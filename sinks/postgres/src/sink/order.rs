@@ -6,7 +6,7 @@
 
 use sink_api::Uuid;
 
-use super::FlowRows;
+use super::pulled::FlowRows;
 use crate::encode::RowOf;
 
 /// Every row, batch by batch.

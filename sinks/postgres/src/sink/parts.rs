@@ -8,6 +8,7 @@ use std::panic::resume_unwind;
 use postgres::Client;
 use sink_api::SinkError;
 
+use super::commit::commit as commit_one;
 use super::pulled::{AlertRows, FlowRows, Pulled, SumRows};
 use super::{Connection, Mark, Place, Tables};
 use crate::connect::sink_error;
@@ -58,7 +59,7 @@ pub(super) fn commit(
             .map(|(part, connection)| {
                 scope.spawn(move || {
                     let outcome = positions(&part).map_or(Ok(()), |(first, last)| {
-                        super::commit(connection, tables, place, &part, Mark::Range(first, last))
+                        commit_one(connection, tables, place, &part, Mark::Range(first, last))
                     });
                     (part, outcome)
                 })

@@ -3,8 +3,10 @@
 use postgres::Client;
 use sink_api::SinkError;
 
+use super::commit::{Buffers, copy, encoder};
 use super::order::as_they_came;
-use super::{Buffers, FlowRows, Tables, copy, encoder, session};
+use super::pulled::FlowRows;
+use super::{Tables, session};
 use crate::config::Config;
 use crate::encode::{RowOf, Rows};
 use crate::schema::Table;

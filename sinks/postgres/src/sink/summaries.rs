@@ -7,7 +7,7 @@ use postgres::Client;
 use sink_api::SinkError;
 use sink_api::time::DAY_MS;
 
-use super::FlowRows;
+use super::pulled::FlowRows;
 use crate::config::Config;
 use crate::schema::{self, Layout, Table};
 
