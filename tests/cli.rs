@@ -67,6 +67,16 @@ fn no_collector_is_a_clear_line() {
     }
     let lines = failure(folder.path(), &["top", "--url", "127.0.0.1"]);
     assert!(lines[0].contains("like http://127.0.0.1:9100"), "{lines:?}");
+    // Without a URL it is the collector of the configuration, on this machine.
+    let listen = format!("0.0.0.0:{}", free.port());
+    let settings = format!("[admin]\nlisten = {listen:?}\nwithout_tokens = \"open to everyone\"\n");
+    std::fs::write(folder.path().join("pipeline.toml"), settings).unwrap();
+    for command in [&["top"][..], &["doctor", "exporter", "192.0.2.1"], &["quarantine", "list"], &["alerts", "list"]] {
+        let lines = failure(folder.path(), command);
+        assert!(lines.len() == 1 && lines[0].starts_with(&format!("no collector answers at {url}: ")), "{lines:?}");
+    }
+    let lines = failure(folder.path(), &["top", "-c", "none.toml"]);
+    assert!(lines[0].starts_with("none.toml: cannot read the configuration: "), "{lines:?}");
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! HTTP to a running collector.
 
 use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::Value;
 use ureq::Agent;
 
-use super::Failure;
+use super::{Common, Failure};
+use crate::control::config::Settings;
 
 /// Time to reach the collector; a collector that runs answers at once.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -23,9 +25,9 @@ const TOKEN_VARIABLE: &str = "NETFLOW_TOKEN";
 /// A running collector, as options name it.
 #[derive(Args, Clone, Debug)]
 pub struct Server {
-    /// A running collector
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9100")]
-    url: String,
+    /// A running collector; without it the one of the configuration, on this machine
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
     /// Token; without it NETFLOW_TOKEN of the environment
     #[arg(long)]
     token: Option<String>,
@@ -35,10 +37,27 @@ impl Server {
     /// Its API.
     ///
     /// # Errors
-    /// As for [`Client::new`].
-    pub fn client(&self) -> Result<Client, Failure> {
-        Client::new(&self.url, self.token.as_deref())
+    /// As for [`Client::new`], and a configuration that cannot be read where it is needed.
+    pub fn client(&self, common: &Common) -> Result<Client, Failure> {
+        let url = self.url.clone().map_or_else(|| common.load().and_then(|settings| local_url(&settings)), Ok)?;
+        Client::new(&url, self.token.as_deref())
     }
+}
+
+/// Where the collector that runs with this configuration on this machine answers.
+///
+/// # Errors
+/// Its address is none.
+pub fn local_url(settings: &Settings) -> Result<String, Failure> {
+    let listen = &settings.stages.admin.listen;
+    let addr: SocketAddr = listen.parse().map_err(|e| Failure::new(format!("[admin] listen {listen:?}: {e}")))?;
+    // An address that stands for all of the machine's becomes loopback.
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    Ok(format!("http://{}", SocketAddr::new(ip, addr.port())))
 }
 
 /// A collector's API.

@@ -143,7 +143,7 @@ pub fn main() -> ExitCode {
         Action::Alerts(alerts) => ask::alerts(common, &alerts),
         Action::Check => common.load().and_then(|settings| check::run(&settings)),
         Action::Config => common.load().map(|settings| config::run(&settings)),
-        Action::Doctor(doctor) => match doctor::run(&doctor) {
+        Action::Doctor(doctor) => match doctor::run(common, &doctor) {
             Ok(false) => return ExitCode::from(EXIT_FOUND),
             done => done.map(|_| ()),
         },
@@ -151,7 +151,7 @@ pub fn main() -> ExitCode {
         Action::Generate(options) => generate::run(&options),
         Action::Health => common.load().and_then(|settings| health::run(&settings)),
         Action::Query(options) => ask::query(common, &options),
-        Action::Quarantine(what) => match ask::quarantine(&what) {
+        Action::Quarantine(what) => match ask::quarantine(common, &what) {
             Ok(false) => return ExitCode::from(EXIT_FOUND),
             done => done.map(|_| ()),
         },

@@ -83,9 +83,9 @@ pub struct TestOptions {
 /// What the collector or the receiver says, or that there is none.
 pub fn alerts(common: &Common, alerts: &Alerts) -> Result<(), Failure> {
     match alerts {
-        Alerts::Ack(options) => ack(options),
+        Alerts::Ack(options) => ack(common, options),
         Alerts::Check(options) => check(common, options),
-        Alerts::List(options) => list(options),
+        Alerts::List(options) => list(common, options),
         Alerts::Test(options) => test(common, options),
     }
 }
@@ -110,16 +110,16 @@ fn check(common: &Common, options: &CheckOptions) -> Result<(), Failure> {
     print(&answer, options.json, &["subscriber_id", "reseller_id", "bytes"])
 }
 
-fn list(options: &ListOptions) -> Result<(), Failure> {
+fn list(common: &Common, options: &ListOptions) -> Result<(), Failure> {
     let mut parameters = vec![("days", options.days.to_string())];
     parameters.extend(options.severity.clone().map(|severity| ("severity", severity)));
-    let answer = options.server.client()?.get("/api/v1/netflow/alerts", &parameters)?;
+    let answer = options.server.client(common)?.get("/api/v1/netflow/alerts", &parameters)?;
     print(&answer, options.json, &["id", "timestamp", "state", "severity", "alert_type", "acknowledged_by", "summary"])
 }
 
-fn ack(options: &AckOptions) -> Result<(), Failure> {
+fn ack(common: &Common, options: &AckOptions) -> Result<(), Failure> {
     let parameters = [("id", options.id.to_string())];
-    let alert = options.server.client()?.post("/api/v1/netflow/alerts/acknowledge", &parameters, b"")?;
+    let alert = options.server.client(common)?.post("/api/v1/netflow/alerts/acknowledge", &parameters, b"")?;
     println!("alert {} was seen by {}", options.id, alert["acknowledged_by"].as_str().unwrap_or("somebody"));
     Ok(())
 }

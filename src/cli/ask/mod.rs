@@ -14,7 +14,7 @@ use serde_json::Value;
 
 pub use self::alerts::{Alerts, alerts};
 use self::folder::Folder;
-use super::client::Client;
+use super::client::{Client, Server};
 use super::{Common, Failure};
 use crate::flow::RollupDef;
 pub use quarantine::{Quarantine, quarantine};
@@ -23,15 +23,11 @@ pub use report::{Report, report};
 /// Where to ask.
 #[derive(Args, Clone, Debug)]
 pub struct Whom {
-    /// A running collector
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9100")]
-    url: String,
+    #[command(flatten)]
+    server: Server,
     /// A data folder, read directly: for when no collector runs
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["url", "token"])]
     data: Option<PathBuf>,
-    /// Token with role read; without it NETFLOW_TOKEN of the environment
-    #[arg(long)]
-    token: Option<String>,
     /// The sink whose store answers
     #[arg(long, value_name = "SINK")]
     store: Option<String>,
@@ -41,7 +37,7 @@ impl Whom {
     /// Who answers. Rollups beyond the default ones are those of the configuration.
     fn open(&self, common: &Common) -> Result<Source, Failure> {
         let Some(path) = &self.data else {
-            return Ok(Source { client: Client::new(&self.url, self.token.as_deref())?, _folder: None });
+            return Ok(Source { client: self.server.client(common)?, _folder: None });
         };
         let rollups = common.load()?.rollups();
         // Loading has checked them: there are no problems left.

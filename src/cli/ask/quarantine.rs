@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::print;
-use crate::cli::Failure;
 use crate::cli::client::Server;
+use crate::cli::{Common, Failure};
 
 /// Where the API has it.
 const PATH: &str = "/api/v1/netflow/quarantine";
@@ -81,21 +81,21 @@ pub struct WhichOptions {
 ///
 /// # Errors
 /// What the collector says, or that there is none.
-pub fn quarantine(quarantine: &Quarantine) -> Result<bool, Failure> {
+pub fn quarantine(common: &Common, quarantine: &Quarantine) -> Result<bool, Failure> {
     match quarantine {
-        Quarantine::List(options) => list(options).map(|()| true),
-        Quarantine::Show(options) => show(options).map(|()| true),
-        Quarantine::Replay(options) => replay(options),
-        Quarantine::Drop(options) => drop_records(options).map(|()| true),
+        Quarantine::List(options) => list(common, options).map(|()| true),
+        Quarantine::Show(options) => show(common, options).map(|()| true),
+        Quarantine::Replay(options) => replay(common, options),
+        Quarantine::Drop(options) => drop_records(common, options).map(|()| true),
     }
 }
 
-fn list(options: &ListOptions) -> Result<(), Failure> {
+fn list(common: &Common, options: &ListOptions) -> Result<(), Failure> {
     let mut parameters = vec![("limit", options.limit.to_string())];
     for (name, value) in [("by", &options.by), ("sink", &options.sink), ("after", &options.after)] {
         parameters.extend(value.clone().map(|value| (name, value)));
     }
-    let answer = options.server.client()?.get(PATH, &parameters)?;
+    let answer = options.server.client(common)?.get(PATH, &parameters)?;
     print(&answer, options.json, &["id", "at", "flows", "bytes", "reason"])?;
     if let Some(next) = answer["next"].as_str().filter(|_| !options.json) {
         println!("more: --after {next}");
@@ -104,9 +104,9 @@ fn list(options: &ListOptions) -> Result<(), Failure> {
 }
 
 /// One row a line, as `run --test` prints them; of a record that cannot be true its bytes.
-fn show(options: &ShowOptions) -> Result<(), Failure> {
+fn show(common: &Common, options: &ShowOptions) -> Result<(), Failure> {
     let parameters = [("id", options.id.clone()), ("limit", options.limit.to_string())];
-    let answer = options.server.client()?.get(&format!("{PATH}/record"), &parameters)?;
+    let answer = options.server.client(common)?.get(&format!("{PATH}/record"), &parameters)?;
     print_values(&answer["record"]);
     for row in answer["rows"].as_array().into_iter().flatten() {
         print_values(row);
@@ -121,8 +121,8 @@ fn print_values(row: &Value) {
     println!("{}", words.join(" "));
 }
 
-fn replay(options: &WhichOptions) -> Result<bool, Failure> {
-    let client = options.server.client()?;
+fn replay(common: &Common, options: &WhichOptions) -> Result<bool, Failure> {
+    let client = options.server.client(common)?;
     let (mut sums, mut reasons, mut after) = ([0; 5], Vec::new(), None);
     let problem = loop {
         let mut parameters = which(options);
@@ -165,8 +165,8 @@ fn replay(options: &WhichOptions) -> Result<bool, Failure> {
     }
 }
 
-fn drop_records(options: &WhichOptions) -> Result<(), Failure> {
-    let answer = options.server.client()?.post(&format!("{PATH}/drop"), &which(options), b"")?;
+fn drop_records(common: &Common, options: &WhichOptions) -> Result<(), Failure> {
+    let answer = options.server.client(common)?.post(&format!("{PATH}/drop"), &which(options), b"")?;
     if options.json {
         println!("{answer}");
     } else {

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use self::findings::{Grade, Seen};
 use self::views::{COLUMNS, Views};
-use super::Failure;
-use super::client::Client;
+use super::client::{Client, Server};
+use super::{Common, Failure};
 
 const API: &str = "/api/v1/netflow";
 /// Records that are looked at for second views: a few megabytes.
@@ -30,12 +30,8 @@ pub enum Doctor {
 pub struct Options {
     /// The exporter's address
     address: IpAddr,
-    /// A running collector
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9100")]
-    url: String,
-    /// Token with role read; without it NETFLOW_TOKEN of the environment
-    #[arg(long)]
-    token: Option<String>,
+    #[command(flatten)]
+    server: Server,
     /// How far back flows are looked at; gateways export every 15 minutes
     #[arg(long, value_name = "TIME", default_value = "45m")]
     period: String,
@@ -48,9 +44,9 @@ pub struct Options {
 ///
 /// # Errors
 /// What the collector says, that there is none, or that it never heard the exporter.
-pub fn run(doctor: &Doctor) -> Result<bool, Failure> {
+pub fn run(common: &Common, doctor: &Doctor) -> Result<bool, Failure> {
     let Doctor::Exporter(options) = doctor;
-    let client = Client::new(&options.url, options.token.as_deref())?;
+    let client = options.server.client(common)?;
     let exporters = client.get(&format!("{API}/exporters"), &[])?;
     let exporter = find(&exporters, options.address)?;
     let ledger = client.get(&format!("{API}/ledger"), &[])?;
