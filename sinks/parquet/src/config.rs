@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sink_api::sink::{KeyError, ParsedSink, Retention};
 use sink_api::{FlowStore, Sink, SinkConfig, SinkContext, SinkError};
 
+use crate::compact::MERGE_ROWS_MAX;
 use crate::sink::ParquetSink;
 use crate::store::ParquetStore;
 
@@ -101,6 +102,6 @@ impl SinkConfig for Config {
     }
 
     fn memory_bytes_max(&self) -> u64 {
-        self.row_group_rows as u64 * ROW_BYTES_MAX + QUERY_BYTES_MAX
+        (self.row_group_rows as u64).max(MERGE_ROWS_MAX) * ROW_BYTES_MAX + QUERY_BYTES_MAX
     }
 }

@@ -25,7 +25,7 @@ use crate::sink::Commit;
 use crate::table::{FLOWS, Table, flow_cells, rollup_cells};
 
 /// Rows that one merge takes at the most: it holds them in memory, and writing waits for it.
-const MERGE_ROWS_MAX: u64 = 400_000;
+pub const MERGE_ROWS_MAX: u64 = 400_000;
 
 /// A file of this many rows is left alone.
 const DONE_ROWS: u64 = MERGE_ROWS_MAX / 2;

@@ -118,19 +118,22 @@ impl ParquetSink {
             fold.abandon();
             return Ok(());
         }
-        let paths: Vec<String> = fold.files().iter().map(|file| file.path.clone()).collect();
+        let paths = paths(fold.files());
         match fold.step(&self.folder) {
             Ok(false) => {
                 self.fold = Some(fold);
-                return Ok(());
+                Ok(())
             }
-            Ok(true) => {}
+            Ok(true) => self.end_fold(fold).map_err(|e| self.cannot_fold(paths, e)),
             Err(error) => {
                 fold.abandon();
-                return Err(self.cannot_fold(paths, error));
+                Err(self.cannot_fold(paths, error))
             }
         }
-        let (out, job) = fold.finish().map_err(|e| self.cannot_fold(paths, e))?;
+    }
+
+    fn end_fold(&mut self, fold: fold::Fold) -> Result<(), SinkError> {
+        let (out, job) = fold.finish().map_err(SinkError::retry)?;
         let mut commit = Commit::new(&self.folder, &self.config, self.manifest.state().seq + 1, &mut self.steps);
         if let Some(first) = job.files.first() {
             commit.take(first.table(), first.partition(), out);
@@ -161,8 +164,7 @@ impl ParquetSink {
 
     /// Puts files in the place of others.
     fn replace(&mut self, add: Vec<Arc<DataFile>>, job: &compact::Job) -> Result<(), SinkError> {
-        let remove = job.files.iter().map(|f| f.path.clone()).collect();
-        self.drop_files(Change { add, remove, ..Change::default() })
+        self.drop_files(Change { add, remove: paths(&job.files), ..Change::default() })
     }
 
     /// Runs the steps of commits through a hook that may fail them, for tests of crashes.
@@ -170,6 +172,10 @@ impl ParquetSink {
     pub(crate) fn set_steps(&mut self, steps: Steps) {
         self.steps = steps;
     }
+}
+
+fn paths(files: &[Arc<DataFile>]) -> Vec<String> {
+    files.iter().map(|file| file.path.clone()).collect()
 }
 
 /// Makes disk and manifest agree: files that are not listed never happened, files that are missing are given up.
@@ -244,7 +250,7 @@ impl Sink for ParquetSink {
         if self.fold.is_none()
             && let Some(job) = fold::next_job(self.manifest.state(), &self.rollups, &self.unfoldable, now_ms)
         {
-            let paths: Vec<String> = job.files.iter().map(|file| file.path.clone()).collect();
+            let paths = paths(&job.files);
             let begun = fold::Fold::begin(job, &self.folder, &self.config, &self.rollups, fold::HELD_ROWS_MAX);
             self.fold = Some(begun.map_err(|e| self.cannot_fold(paths, e))?);
         }
