@@ -9,7 +9,7 @@ pub mod fold;
 mod slice;
 mod sums;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -48,12 +48,13 @@ pub struct Job {
 
 /// The merge that is most worth doing, if any is.
 ///
-/// Tables of rollups that are not configured (any more) are left as they are.
-pub fn next_job(state: &State, rollups: &[RollupDef], now_ms: i64) -> Option<Job> {
+/// Tables of rollups that are not configured (any more) are left as they are, and files that `spared` names.
+pub fn next_job(state: &State, rollups: &[RollupDef], spared: &BTreeSet<String>, now_ms: i64) -> Option<Job> {
     let known = |table: &str| table == FLOWS || rollups.iter().any(|d| *d.name == *table);
     let mut groups: BTreeMap<(&str, &str, u32), Vec<&Arc<DataFile>>> = BTreeMap::new();
     let yesterday = rfc3339(now_ms.saturating_sub(OVER_AFTER_MS));
-    for file in state.files.values().filter(|f| f.rows < DONE_ROWS && known(f.table())) {
+    let is_small = |file: &&Arc<DataFile>| file.rows < DONE_ROWS && known(file.table()) && !spared.contains(&file.path);
+    for file in state.files.values().filter(is_small) {
         let over = file.partition() < yesterday.get(..file.partition().len()).unwrap_or_default();
         // Sizes by powers of 8; in a partition that is over all sizes are one class.
         let class = if over { u32::MAX } else { file.rows.max(1).ilog2() / 3 };

@@ -42,9 +42,10 @@ pub struct ParquetSink {
     clock: Clock,
     manifest: ManifestWriter,
     trash: Trash,
-    /// A fold under way, and files that could not be folded.
+    /// A fold under way.
     fold: Option<fold::Fold>,
-    unfoldable: BTreeSet<String>,
+    /// Files that could not be merged: they are left as they are until the store is opened again.
+    spared: BTreeSet<String>,
     steps: Steps,
     expired_flows: u64,
     last_retention_ms: i64,
@@ -85,7 +86,7 @@ impl ParquetSink {
             manifest,
             trash,
             fold: None,
-            unfoldable: BTreeSet::new(),
+            spared: BTreeSet::new(),
             steps: Steps::default(),
             expired_flows: 0,
             last_retention_ms: i64::MIN,
@@ -124,10 +125,10 @@ impl ParquetSink {
                 self.fold = Some(fold);
                 Ok(())
             }
-            Ok(true) => self.end_fold(fold).map_err(|e| self.cannot_fold(paths, e)),
+            Ok(true) => self.end_fold(fold).map_err(|e| self.cannot_merge(paths, e)),
             Err(error) => {
                 fold.abandon();
-                Err(self.cannot_fold(paths, error))
+                Err(self.cannot_merge(paths, error))
             }
         }
     }
@@ -142,20 +143,23 @@ impl ParquetSink {
         self.replace(add, &job)
     }
 
-    /// An error of a fold, whose files are left as they are until the store is opened again.
-    fn cannot_fold(&mut self, paths: Vec<String>, error: impl std::fmt::Display) -> SinkError {
-        self.unfoldable.extend(paths);
+    /// An error of a merge, whose files are left as they are from now on.
+    fn cannot_merge(&mut self, paths: Vec<String>, error: impl std::fmt::Display) -> SinkError {
+        self.spared.extend(paths);
         self.failed(error)
     }
 
     /// Merges some small files, if that is worth it.
     fn merge_small(&mut self, now_ms: i64) -> Result<(), SinkError> {
-        let Some(job) = compact::next_job(self.manifest.state(), &self.rollups, now_ms) else {
+        let Some(job) = compact::next_job(self.manifest.state(), &self.rollups, &self.spared, now_ms) else {
             return Ok(());
         };
         let mut commit = Commit::new(&self.folder, &self.config, self.manifest.state().seq + 1, &mut self.steps);
-        let rows = compact::run(&job, &self.folder, &self.rollups, &mut commit).map_err(SinkError::retry)?;
-        let add = commit.finish("merged", job.files.iter().all(|file| file.folded)).map_err(SinkError::retry)?;
+        let merged = compact::run(&job, &self.folder, &self.rollups, &mut commit).and_then(|rows| {
+            let add = commit.finish("merged", job.files.iter().all(|file| file.folded))?;
+            Ok((rows, add))
+        });
+        let (rows, add) = merged.map_err(|e| self.cannot_merge(paths(&job.files), e))?;
         if add.iter().map(|file| file.rows).sum::<u64>() != rows {
             return Err(self.failed("merging files would have lost rows; they are left as they are"));
         }
@@ -248,11 +252,11 @@ impl Sink for ParquetSink {
             self.last_retention_ms = now_ms;
         }
         if self.fold.is_none()
-            && let Some(job) = fold::next_job(self.manifest.state(), &self.rollups, &self.unfoldable, now_ms)
+            && let Some(job) = fold::next_job(self.manifest.state(), &self.rollups, &self.spared, now_ms)
         {
             let paths = paths(&job.files);
             let begun = fold::Fold::begin(job, &self.folder, &self.config, &self.rollups, fold::HELD_ROWS_MAX);
-            self.fold = Some(begun.map_err(|e| self.cannot_fold(paths, e))?);
+            self.fold = Some(begun.map_err(|e| self.cannot_merge(paths, e))?);
         }
         // Meanwhile other files wait: they may be those that are folded.
         if self.fold.is_some() { self.fold_on() } else { self.merge_small(now_ms) }

@@ -235,6 +235,28 @@ fn many_small_commits_become_few_files() {
 }
 
 #[test]
+fn a_file_that_does_not_decode_keeps_no_others_from_being_merged() {
+    let place = Place::new();
+    let mut isp = Isp::new(5);
+    let mut sink = place.open();
+    let commit = |sink: &mut ParquetSink, isp: &mut Isp| {
+        place.log.push(Record::Flows(Arc::new(isp.batch(20))));
+        let mut group = place.group(sink);
+        sink.write(&mut group).unwrap();
+    };
+    (0..8).for_each(|_| commit(&mut sink, &mut isp));
+    let damaged = place.folder.path().join(&place.data_files()[3]);
+    let good = fs::read(&damaged).unwrap();
+    fs::write(&damaged, &good[..good.len() / 2]).unwrap();
+    assert!(sink.maintain().is_err());
+    (0..8).for_each(|_| commit(&mut sink, &mut isp));
+    sink.maintain().unwrap();
+    assert_eq!(place.data_files().iter().filter(|path| path.contains("merged")).count(), 1);
+    fs::write(&damaged, good).unwrap();
+    assert_eq!(place.stored_flows(TierChoice::Detail), 320);
+}
+
+#[test]
 fn what_an_open_bucket_was_emitted_by_becomes_one_row_for_each_key() {
     const EMISSIONS: u64 = 30;
     let place = Place::new();
