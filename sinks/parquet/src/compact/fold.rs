@@ -13,10 +13,9 @@ use parquet::errors::{ParquetError, Result};
 use sink_api::rollup::{Measures, RollupDef, RollupRows};
 
 use super::slice::Slice;
-use super::{Job, OVER_AFTER_MS, checked, sums};
+use super::{Job, OVER_AFTER_MS, checked, in_order, sums};
 use crate::config::Config;
 use crate::decode::{DataReader, read_rollup};
-use crate::encode::Rows;
 use crate::manifest::{DataFile, State};
 use crate::sink::OpenFile;
 use crate::table::{Table, rollup_cells};
@@ -189,7 +188,8 @@ impl Fold {
             return Ok(());
         };
         held.iter().for_each(|part| add_all(&mut self.written, part));
-        self.out.row_group((least, most), &Rows::new(total, None), |column| {
+        let rows = in_order(&held, total, (0..total as u32).collect());
+        self.out.row_group((least, most), &rows, |column| {
             held.iter().filter_map(|part| rollup_cells(part, column)).collect()
         })
     }

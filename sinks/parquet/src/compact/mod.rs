@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use parquet::errors::{ParquetError, Result};
 use sink_api::batch::Field;
-use sink_api::rollup::{RollupDef, RollupRows};
+use sink_api::rollup::{Key, KeyColumn, RollupDef, RollupRows};
 use sink_api::time::{HOUR_MS, rfc3339};
 
 use crate::decode::{DataReader, read_flows, read_rollup};
@@ -106,11 +106,29 @@ pub(crate) fn run(job: &Job, folder: &Path, rollups: &[RollupDef], commit: &mut 
     let total: usize = parts.iter().map(RollupRows::len).sum();
     checked(total as u64, listed)?;
     let left = sums::add_up(&mut parts);
-    let rows = Rows::new(total, (left.len() < total).then_some(left));
+    let rows = in_order(&parts, total, left);
     commit.row_group(&Table::rollup(def), partition, times, &rows, |column| {
         parts.iter().filter_map(|p| rollup_cells(p, column)).collect()
     })?;
     Ok(rows.stored() as u64)
+}
+
+/// The rows of these numbers, counted over all parts, by subscriber where there is one: a question about one subscriber then
+/// reads a page or two of each row group.
+fn in_order(parts: &[RollupRows], total: usize, mut rows: Vec<u32>) -> Rows {
+    let subscribers = parts.iter().map(|part| {
+        part.keys.iter().find_map(|(key, column)| match column {
+            KeyColumn::Uuid(column) if *key == Key::Field(Field::SubscriberId) => Some(column),
+            _ => None,
+        })
+    });
+    let Some(subscribers) = subscribers.collect::<Option<Vec<_>>>() else {
+        return Rows::new(total, (rows.len() < total).then_some(rows));
+    };
+    let of_row: Vec<_> =
+        subscribers.into_iter().flat_map(|column| (0..column.len()).map(|row| column.get(row))).collect();
+    rows.sort_by_key(|row| of_row[*row as usize]);
+    Rows::new(total, Some(rows))
 }
 
 /// Whether as many rows are read as the manifest says.

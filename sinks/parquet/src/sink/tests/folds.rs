@@ -74,6 +74,8 @@ fn a_bucket_that_is_over_is_folded_and_again_when_much_came_late() {
     }
     let rows = place.rows_of(USAGE, &files(&sink, USAGE));
     assert_eq!(rows.len(), emitted.len());
+    let subscriber = |(key, _): &(String, Measures)| key.split('|').nth(4).unwrap().to_owned();
+    assert!(rows.iter().map(subscriber).is_sorted(), "one subscriber's rows stand together");
     assert_eq!(summed(rows), emitted);
     for table in ["usage_apps", "traffic", "talkers"] {
         assert_eq!(files(&sink, table).len(), 6, "{table}: a day that is not over, or narrow buckets");
