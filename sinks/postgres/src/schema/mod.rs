@@ -19,6 +19,7 @@ use crate::config::{Config, literal, quote};
 use crate::connect::sink_error;
 
 pub use indexes::summarise;
+pub use narrow::found;
 pub use partitions::{Partitions, width_ms};
 
 /// The schema's version; grows when what stands here changes so that an older collector could not go on with it. Indexes and

@@ -1,6 +1,6 @@
 //! Tables of flows that have fewer columns than the record: made so by the key `columns`.
 
-use postgres::Transaction;
+use postgres::{GenericClient, Transaction};
 use sink_api::SinkError;
 
 use super::{Table, failed, kind_of};
@@ -40,8 +40,9 @@ pub fn with_nulls(tx: &mut Transaction<'_>, config: &Config) -> Result<String, S
     Ok(format!("(SELECT t.*, {} FROM {} t)", nulls.join(", "), table.quoted))
 }
 
-fn found(tx: &mut Transaction<'_>, table: &Table) -> Result<Vec<String>, SinkError> {
+/// Names of the columns that a table has.
+pub fn found(client: &mut impl GenericClient, table: &Table) -> Result<Vec<String>, SinkError> {
     let sql = "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped";
-    let rows = tx.query(sql, &[&table.quoted]).map_err(failed)?;
+    let rows = client.query(sql, &[&table.quoted]).map_err(failed)?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }

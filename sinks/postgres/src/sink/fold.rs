@@ -1,13 +1,13 @@
 //! One bucket of a rollup, folded: the rows of each key become one.
 
-use postgres::{Client, IsolationLevel};
+use postgres::IsolationLevel;
 use sink_api::SinkError;
 use sink_api::time::rfc3339;
 
 use crate::columns::{CUT_BYTES, SUMS};
 use crate::config::{Config, literal, quote};
 use crate::connect::{connect, sink_error};
-use crate::schema::Table;
+use crate::schema::{self, Table};
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(super) fn fold(config: &Config, table: &Table, bucket_ms: i64) -> Result<Fol
     let mut client = connect(config)?;
     // A large bucket takes as long as it takes: nothing waits for it.
     client.batch_execute("SET statement_timeout = 0").map_err(failed)?;
-    if has_own_columns(&mut client, table)? {
+    if schema::found(&mut client, table)?.len() != table.columns.len() {
         return Ok(Folded::OwnColumns);
     }
     // Both statements see the same rows. One that another collector folds meanwhile ends this one with an error.
@@ -41,13 +41,6 @@ pub(super) fn fold(config: &Config, table: &Table, bucket_ms: i64) -> Result<Fol
     let before = tx.execute(&delete(table, bucket_ms), &[]).map_err(failed)?;
     tx.commit().map_err(failed)?;
     Ok(Folded::Rows { before, after })
-}
-
-fn has_own_columns(client: &mut Client, table: &Table) -> Result<bool, SinkError> {
-    let sql =
-        "SELECT count(*) FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped";
-    let row = client.query_one(sql, &[&table.quoted]).map_err(|e| sink_error("fold", &e))?;
-    Ok(row.get::<_, i64>(0) != table.columns.len() as i64)
 }
 
 fn is_sum(column: &str) -> bool {
