@@ -54,14 +54,12 @@ mod tests {
     use sink_api::rollup::{Measures, RollupDef};
 
     use super::*;
-    use crate::support::{DAY_START_MS, Random, sums};
+    use crate::support::{DAY_START_MS, Random, key_text, sums};
 
     /// Every row's bucket and keys as text, with what it says.
     fn rows(parts: &[RollupRows]) -> Vec<(String, Measures, u64)> {
         let row = |part: &RollupRows, row: usize| {
-            let keys = part.keys.iter().map(|(key, column)| column.value(key.kind(), row).to_string());
-            let text = keys.fold(part.bucket[row].to_string(), |text, key| text + "|" + &key);
-            (text, part.measures(row), part.cut_bytes.get(row).copied().unwrap_or_default())
+            (key_text(part, row), part.measures(row), part.cut_bytes.get(row).copied().unwrap_or_default())
         };
         parts.iter().flat_map(|part| (0..part.len()).map(|at| row(part, at)).collect::<Vec<_>>()).collect()
     }

@@ -309,6 +309,12 @@ pub fn sums(random: &mut Random, rows: usize, base_ms: i64) -> RollupSums {
     RollupSums { upto: 1, replay_from: 2, open: Vec::<OpenBucket>::new(), rows }
 }
 
+/// A row's bucket and keys.
+pub fn key_text(part: &RollupRows, row: usize) -> String {
+    let keys = part.keys.iter().map(|(key, column)| column.value(key.kind(), row).to_string());
+    keys.fold(part.bucket[row].to_string(), |text, key| text + "|" + &key)
+}
+
 fn push_key(key: Key, column: &mut KeyColumn, random: &mut Random, rest: &mut bool) {
     let pick = random.below(5);
     match column {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use sink_api::rollup::{Measures, RollupRows};
+use sink_api::rollup::Measures;
 
 use super::*;
 use crate::compact::Job;
 use crate::compact::fold::{self, Fold};
 use crate::decode::{DataReader, read_rollup};
+use crate::support::key_text;
 
 const USAGE: &str = "usage";
 
@@ -16,8 +17,7 @@ impl Place {
     /// Stores an emission of random sums: the same seed gives the same buckets and keys.
     fn emit(&self, sink: &mut ParquetSink, seed: u64, rows: usize) {
         self.log.push(Record::Sums(Arc::new(sums(&mut Random(seed), rows, DAY_START_MS))));
-        let mut group = self.group(sink);
-        sink.write(&mut group).unwrap();
+        self.store(sink);
     }
 
     fn rows_of(&self, table: &str, files: &[Arc<DataFile>]) -> Vec<(String, Measures)> {
@@ -27,16 +27,11 @@ impl Place {
             let reader = DataReader::open(&self.folder.path().join(&file.path)).unwrap();
             for group in 0..reader.row_groups().len() {
                 let part = read_rollup(&reader, group, def, None).unwrap().unwrap();
-                rows.extend((0..part.len()).map(|row| (key(&part, row), part.measures(row))));
+                rows.extend((0..part.len()).map(|row| (key_text(&part, row), part.measures(row))));
             }
         }
         rows
     }
-}
-
-fn key(part: &RollupRows, row: usize) -> String {
-    let keys = part.keys.iter().map(|(key, column)| column.value(key.kind(), row).to_string());
-    keys.fold(part.bucket[row].to_string(), |text, key| text + "|" + &key)
 }
 
 fn summed(rows: Vec<(String, Measures)>) -> BTreeMap<String, Measures> {

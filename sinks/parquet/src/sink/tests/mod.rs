@@ -58,6 +58,12 @@ impl Place {
         Entries::new(self.log.after(sink.cursor().unwrap().unwrap_or(0)))
     }
 
+    /// Stores what the log has after the cursor.
+    fn store(&self, sink: &mut ParquetSink) {
+        let mut group = self.group(sink);
+        sink.write(&mut group).unwrap();
+    }
+
     /// Flows by what the files alone say: the log has forgotten everything.
     fn stored_flows(&self, tier: TierChoice) -> u64 {
         let context = SinkContext { tail: Arc::new(MemoryLog::default()), ..self.context.clone() };
@@ -102,15 +108,13 @@ fn a_crash_between_any_two_steps_stores_each_record_once() {
         assert!(matches!(cursor, Some(2 | 6)), "after crash {crashes}: {cursor:?}");
         let listed: Vec<_> = sink.manifest.state().files.keys().cloned().collect();
         assert_eq!(place.data_files(), listed, "after crash {crashes}");
-        let mut group = place.group(&mut sink);
-        sink.write(&mut group).unwrap();
+        place.store(&mut sink);
         assert_eq!(sink.cursor().unwrap(), Some(6));
         assert_eq!(place.stored_flows(TierChoice::Detail), 300, "after crash {crashes}");
         let whole = Place::new();
         whole.fill(3);
         let mut other = whole.open();
-        let mut group = whole.group(&mut other);
-        other.write(&mut group).unwrap();
+        whole.store(&mut other);
         let usage = || TierChoice::Rollup("usage".into());
         assert_eq!(place.stored_flows(usage()), whole.stored_flows(usage()), "after crash {crashes}");
         if !crashed {
@@ -142,8 +146,7 @@ fn what_an_interrupted_commit_left_is_removed_on_open() {
     let place = Place::new();
     place.fill(1);
     let mut sink = place.open();
-    let mut group = place.group(&mut sink);
-    sink.write(&mut group).unwrap();
+    place.store(&mut sink);
     drop(sink);
     let before = place.data_files();
     let partition = place.folder.path().join(&before[0]).parent().unwrap().to_path_buf();
@@ -159,14 +162,12 @@ fn another_log_keeps_what_the_first_one_stored_and_its_own_cursor() {
     let mut place = Place::new();
     place.fill(2);
     let mut sink = place.open();
-    let mut group = place.group(&mut sink);
-    sink.write(&mut group).unwrap();
+    place.store(&mut sink);
     drop(sink);
     place.context.log_id = LogId([8; 16]);
     let mut sink = place.open();
     assert_eq!(sink.cursor().unwrap(), None);
-    let mut group = place.group(&mut sink);
-    sink.write(&mut group).unwrap();
+    place.store(&mut sink);
     assert_eq!(place.stored_flows(TierChoice::Detail), 400);
     assert_eq!(sink.manifest.state().cursors.get(&LOG), Some(&4));
 }
@@ -184,8 +185,7 @@ fn partitions_leave_by_the_clock_and_late_flows_are_counted() {
     let place = Place::new();
     place.fill(2);
     let mut sink = place.open();
-    let mut group = place.group(&mut sink);
-    sink.write(&mut group).unwrap();
+    place.store(&mut sink);
     place.clock.set(DAY_START_MS + 30 * DAY_MS);
     sink.maintain().unwrap();
     assert_eq!(place.stored_flows(TierChoice::Detail), 200, "the day still counts");
@@ -200,8 +200,7 @@ fn partitions_leave_by_the_clock_and_late_flows_are_counted() {
     assert_eq!(removed(place.folder.path()), 0);
 
     place.log.push(Record::Flows(Arc::new(Isp::new(3).batch(50))));
-    let mut group = place.group(&mut sink);
-    sink.write(&mut group).unwrap();
+    place.store(&mut sink);
     assert_eq!(sink.counters().expired_flows, 50);
     assert_eq!(place.stored_flows(TierChoice::Detail), 0);
     assert_eq!(sink.cursor().unwrap(), Some(5));
@@ -222,8 +221,7 @@ fn many_small_commits_become_few_files() {
     let mut sink = place.open();
     for _ in 0..40 {
         place.log.push(Record::Flows(Arc::new(isp.batch(20))));
-        let mut group = place.group(&mut sink);
-        sink.write(&mut group).unwrap();
+        place.store(&mut sink);
         sink.maintain().unwrap();
     }
     assert_eq!(place.stored_flows(TierChoice::Detail), 800);
@@ -241,8 +239,7 @@ fn a_file_that_does_not_decode_keeps_no_others_from_being_merged() {
     let mut sink = place.open();
     let commit = |sink: &mut ParquetSink, isp: &mut Isp| {
         place.log.push(Record::Flows(Arc::new(isp.batch(20))));
-        let mut group = place.group(sink);
-        sink.write(&mut group).unwrap();
+        place.store(sink);
     };
     (0..8).for_each(|_| commit(&mut sink, &mut isp));
     let damaged = place.folder.path().join(&place.data_files()[3]);
@@ -264,8 +261,7 @@ fn what_an_open_bucket_was_emitted_by_becomes_one_row_for_each_key() {
     let emit = |place: &Place, sink: &mut ParquetSink| {
         // The same keys each time.
         place.log.push(Record::Sums(Arc::new(sums(&mut Random(2), 50, DAY_START_MS))));
-        let mut group = place.group(sink);
-        sink.write(&mut group).unwrap();
+        place.store(sink);
     };
     let usage = || place.stored_flows(TierChoice::Rollup("usage".into()));
     let rows = |sink: &ParquetSink| sink.manifest.state().files.values().map(|file| file.rows).sum::<u64>();
