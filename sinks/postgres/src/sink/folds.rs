@@ -5,6 +5,7 @@
 //! a time. Which buckets are to be folded stands in the database as well, so that a restart forgets none.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::panic::resume_unwind;
 use std::thread::JoinHandle;
 
@@ -46,6 +47,8 @@ pub(super) struct Folds {
     tables: BTreeMap<String, (Table, i64)>,
     waiting: BTreeMap<Bucket, Waiting>,
     running: Option<Running>,
+    /// Which was begun last: the next in order is looked at first, so that one that gets rows all the time keeps no others waiting.
+    begun: Option<Bucket>,
 }
 
 struct Running {
@@ -70,7 +73,7 @@ impl Folds {
         let rows = client.query(sql, &[&place.target, &place.log_id]).map_err(failed)?;
         let waiting = Waiting { last_ms: now_ms, failures: 0, not_before_ms: i64::MIN };
         let waiting = rows.iter().map(|row| ((row.get(0), row.get(1)), waiting)).collect();
-        Ok(Self { tables, waiting, running: None })
+        Ok(Self { tables, waiting, running: None, begun: None })
     }
 
     /// Takes note of rows that are about to be written.
@@ -112,7 +115,9 @@ impl Folds {
         if self.running.is_some() {
             return Ok(());
         }
-        let due = self.waiting.iter().find(|(bucket, waiting)| match self.tables.get(&bucket.0) {
+        let after = self.begun.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut in_turn = self.waiting.range((after, Bound::Unbounded)).chain(&self.waiting);
+        let due = in_turn.find(|(bucket, waiting)| match self.tables.get(&bucket.0) {
             Some((_, width_ms)) => is_due(bucket.1.saturating_add(*width_ms), waiting, now_ms),
             // No longer among the rollups: its table is left as it is.
             None => false,
@@ -121,6 +126,7 @@ impl Folds {
             return Ok(());
         };
         self.waiting.remove(&bucket);
+        self.begun = Some(bucket.clone());
         let Some((table, _)) = self.tables.get(&bucket.0).cloned() else {
             return Ok(());
         };
