@@ -150,6 +150,23 @@ fn a_bucket_of_a_hypertable_as_well() {
     check_folding(&place);
 }
 
+#[test]
+fn a_bucket_in_a_columnar_chunk_keeps_its_sums() {
+    let Some(place) = Place::timescale() else { return };
+    let mut sink = place.open();
+    for position in 1..=12 {
+        write(&mut *sink, position, emission(DAY_START_MS, 100));
+    }
+    let mut client = place.client();
+    let columnar = "ALTER TABLE flows_usage SET (timescaledb.compress, timescaledb.compress_segmentby = 'reseller_id'); \
+                    SELECT compress_chunk(chunk) FROM show_chunks('flows_usage') AS chunk";
+    client.batch_execute(columnar).unwrap();
+    write(&mut *sink, 13, emission(DAY_START_MS, 7));
+    place.set(DAY_START_MS + 3 * HOUR_MS);
+    place.keep_house_until(&mut *sink, USAGE_ROWS, SUBSCRIBERS as i64);
+    assert_eq!(number(&mut client, USAGE_BYTES), (12 * 100 + 7) * SUBSCRIBERS as i64);
+}
+
 fn check_folding(place: &Place) {
     let mut sink = place.open();
     for position in 1..=12 {
