@@ -1,27 +1,55 @@
 //! Durations and sizes as people write them: `"500ms"`, `"10s"`, `"5m"`, `"24h"`, `"30d"`; `"64MiB"`, `"8GiB"`, `"1GB"`.
 //!
 //! Config structs hold plain integers (ms, bytes) and read them with
-//! `#[serde(with = "crate::telemetry::units::duration_ms")]` or `...::bytes`. A number without a unit is ms or bytes.
+//! `#[serde(with = "crate::telemetry::units::duration_ms")]` or `...::bytes`. A number without quotes is ms or bytes; in text
+//! a size may do without a unit, a duration may not: too many write seconds so.
 //! What is printed reads back as the same number.
 
-/// Units of time with their length in ms, shortest first.
-const DURATIONS: &[(&str, u64)] = &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+/// What a text may measure.
+struct Kind {
+    /// What a text of it is called.
+    name: &'static str,
+    /// A text that is right.
+    example: &'static str,
+    /// Units with how many of the first they are. Those that are printed come first, in ascending order.
+    units: &'static [(&'static str, u64)],
+    /// How many of the units are printed; the others are only read.
+    printed: usize,
+    /// The unit's letters may be of either case.
+    any_case: bool,
+    /// A number that is not 0 may do without a unit.
+    bare: bool,
+}
 
-/// Units of size with their bytes. The binary ones are printed, the decimal ones are only read.
-const SIZES: &[(&str, u64)] = &[
-    ("B", 1),
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("TiB", 1 << 40),
-    ("kB", 1000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("TB", 1_000_000_000_000),
-];
+/// In ms.
+const DURATION: Kind = Kind {
+    name: "duration",
+    example: "30s",
+    units: &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)],
+    printed: 5,
+    any_case: false,
+    bare: false,
+};
 
-/// How many of [`SIZES`] are printed.
-const SIZES_PRINTED: usize = 5;
+/// In bytes. The binary units are printed, the decimal ones are only read.
+const SIZE: Kind = Kind {
+    name: "size",
+    example: "64MiB",
+    units: &[
+        ("B", 1),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+        ("kB", 1000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+    ],
+    printed: 5,
+    any_case: true,
+    bare: true,
+};
 
 /// Why a text is no duration or size. Says what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +66,7 @@ pub struct UnitError {
 /// # Errors
 /// When the text is not a whole number with a unit of time, or too large for 64 bits.
 pub fn parse_duration_ms(text: &str) -> Result<u64, UnitError> {
-    parse(text, DURATIONS, false).ok_or_else(|| error(text, "duration", DURATIONS, "30s"))
+    DURATION.parse(text)
 }
 
 /// Reads a size in bytes. Upper and lower case are one: `64mib` is `64MiB`.
@@ -46,41 +74,46 @@ pub fn parse_duration_ms(text: &str) -> Result<u64, UnitError> {
 /// # Errors
 /// When the text is not a whole number with a unit of size, or too large for 64 bits.
 pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
-    parse(text, SIZES, true).ok_or_else(|| error(text, "size", SIZES, "64MiB"))
+    SIZE.parse(text)
 }
 
 /// Prints a duration in its largest whole unit: `90_000` is `90s`, `120_000` is `2m`.
 pub fn print_duration_ms(ms: u64) -> String {
-    if ms == 0 { "0s".to_owned() } else { print(ms, DURATIONS) }
+    if ms == 0 { "0s".to_owned() } else { DURATION.print(ms) }
 }
 
 /// Prints a size in its largest whole binary unit.
 pub fn print_bytes(bytes: u64) -> String {
-    if bytes == 0 { "0B".to_owned() } else { print(bytes, &SIZES[..SIZES_PRINTED]) }
+    if bytes == 0 { "0B".to_owned() } else { SIZE.print(bytes) }
 }
 
-fn parse(text: &str, units: &[(&str, u64)], any_case: bool) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let number: u64 = text[..digits].parse().ok()?;
-    let unit = text[digits..].trim_start();
-    if unit.is_empty() {
-        return Some(number);
+impl Kind {
+    fn parse(&self, text: &str) -> Result<u64, UnitError> {
+        self.read(text.trim()).ok_or_else(|| self.refuse(text))
     }
-    let same = |name: &str| name == unit || (any_case && name.eq_ignore_ascii_case(unit));
-    let (_, factor) = units.iter().find(|(name, _)| same(name))?;
-    number.checked_mul(*factor)
-}
 
-fn print(number: u64, units: &[(&str, u64)]) -> String {
-    let largest = units.iter().rev().find(|(_, factor)| number.is_multiple_of(*factor));
-    let (name, factor) = largest.unwrap_or(&units[0]);
-    format!("{}{name}", number / factor)
-}
+    fn read(&self, text: &str) -> Option<u64> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let number: u64 = text[..digits].parse().ok()?;
+        let unit = text[digits..].trim_start();
+        if unit.is_empty() {
+            return (self.bare || number == 0).then_some(number);
+        }
+        let same = |name: &str| name == unit || (self.any_case && name.eq_ignore_ascii_case(unit));
+        let (_, factor) = self.units.iter().find(|(name, _)| same(name))?;
+        number.checked_mul(*factor)
+    }
 
-fn error(text: &str, what: &'static str, units: &[(&str, u64)], example: &'static str) -> UnitError {
-    let names: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
-    UnitError { text: text.to_owned(), what, allowed: names.join(", "), example }
+    fn print(&self, number: u64) -> String {
+        let largest = self.units[..self.printed].iter().rev().find(|(_, factor)| number.is_multiple_of(*factor));
+        let (name, factor) = largest.unwrap_or(&self.units[0]);
+        format!("{}{name}", number / factor)
+    }
+
+    fn refuse(&self, text: &str) -> UnitError {
+        let names: Vec<&str> = self.units.iter().map(|(name, _)| *name).collect();
+        UnitError { text: text.to_owned(), what: self.name, allowed: names.join(", "), example: self.example }
+    }
 }
 
 /// Serde for durations: an integer type holding ms, written as text with a unit.
@@ -192,6 +225,7 @@ mod tests {
         {
             assert_eq!(parse_duration_ms(text), Ok(ms));
         }
+        assert_eq!(parse_duration_ms("0"), Ok(0));
         for (text, size) in [("64MiB", 64 << 20), ("8gib", 8 << 30), ("1GB", 1_000_000_000), ("12", 12), ("3 kB", 3000)]
         {
             assert_eq!(parse_bytes(text), Ok(size));
@@ -205,7 +239,7 @@ mod tests {
             error,
             "\"10 min\" is not a duration: allowed is a whole number with one of ms, s, m, h, d, like \"30s\""
         );
-        for bad in ["", "s", "-1s", "1.5h", "99999999999999999999s", "18446744073709551615d", "1h30m", "µ"] {
+        for bad in ["", "s", "10", "-1s", "1.5h", "99999999999999999999s", "18446744073709551615d", "1h30m", "µ"] {
             assert!(parse_duration_ms(bad).is_err(), "{bad:?}");
         }
         assert!(parse_bytes("1 parsec").unwrap_err().to_string().contains("MiB"));
