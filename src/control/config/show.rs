@@ -83,15 +83,48 @@ fn masked(key: &str, value: &Value) -> String {
     }
 }
 
-/// A URL without its password: `postgres://user:secret@host` becomes `postgres://user:***@host`.
+/// What names a server, without its password, in each form that clients take: `postgres://user:secret@host`,
+/// `postgres://host/db?password=secret`, `host=db password=secret`.
 fn without_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let end = rest.find('/').unwrap_or(rest.len());
-    let Some(at) = rest[..end].rfind('@') else { return text.to_owned() };
-    match rest[..at].split_once(':') {
-        Some((user, _)) => format!("{scheme}://{user}:{MASK}{}", &rest[at..]),
-        None => text.to_owned(),
-    }
+    let Some((scheme, rest)) = text.split_once("://") else { return without_parameter(text, char::is_whitespace) };
+    // PostgreSQL's clients let a password hold what would end the host's part anywhere else.
+    let is_postgres = scheme.starts_with("postgres");
+    let from = if is_postgres { rest.find('@').unwrap_or(0) } else { 0 };
+    let (place, parameters) = rest.split_at(rest[from..].find('?').map_or(rest.len(), |at| from + at));
+    let place = match place.split_once(':') {
+        Some((user, after)) if !user.contains(['/', '@']) => {
+            let end = if is_postgres { None } else { after.find('/') };
+            let at = after[..end.unwrap_or(after.len())].rfind('@');
+            at.map_or_else(|| place.to_owned(), |at| format!("{user}:{MASK}{}", &after[at..]))
+        }
+        _ => place.to_owned(),
+    };
+    without_parameter(&format!("{scheme}://{place}{parameters}"), |c| c == '&')
+}
+
+/// Parameters `name=value` without the values of those that hold a password; a value in quotes ends with them.
+fn without_parameter(text: &str, is_end: impl Fn(char) -> bool) -> String {
+    let Some(at) = text.find("password") else { return text.to_owned() };
+    let (before, name) = text.split_at(at + "password".len());
+    let Some(value) = name.trim_start().strip_prefix('=').map(str::trim_start) else {
+        return format!("{before}{}", without_parameter(name, is_end));
+    };
+    let length = match value.strip_prefix('\'') {
+        Some(quoted) => quoted_length(quoted) + 1,
+        None => value.find(&is_end).unwrap_or(value.len()),
+    };
+    format!("{before}={MASK}{}", without_parameter(&value[length..], is_end))
+}
+
+/// Bytes up to and with the closing quote, before which a backslash may stand.
+fn quoted_length(text: &str) -> usize {
+    let mut is_escaped = false;
+    let end = text.find(|c| {
+        let ends = c == '\'' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        ends
+    });
+    end.map_or(text.len(), |at| at + 1)
 }
 
 #[cfg(test)]
@@ -100,8 +133,22 @@ mod tests {
 
     #[test]
     fn secrets_are_masked() {
-        assert_eq!(without_password("postgres://u:p@ss@h:5432/d?x=1"), "postgres://u:***@h:5432/d?x=1");
-        assert_eq!(without_password("http://h/a@b:c"), "http://h/a@b:c");
+        for (url, shown) in [
+            ("postgres://u:p@ss@h:5432/d?x=1", "postgres://u:***@h:5432/d?x=1"),
+            ("postgresql://u:p/a@h/d", "postgresql://u:***@h/d"),
+            ("postgres://u:p?w@h/d?x=1", "postgres://u:***@h/d?x=1"),
+            ("postgres://h/d?password=a@b", "postgres://h/d?password=***"),
+            ("postgres://u@h:5432/d", "postgres://u@h:5432/d"),
+            ("postgres://u@h/d?x=1&password=s3&y=2", "postgres://u@h/d?x=1&password=***&y=2"),
+            ("postgres://u:p@h?sslpassword=s3", "postgres://u:***@h?sslpassword=***"),
+            ("host=db password=s3 user=u", "host=db password=*** user=u"),
+            (r"password = 's3 \' = x' host=db password=", "password=*** host=db password=***"),
+            ("http://u:p@h:8086/a", "http://u:***@h:8086/a"),
+            ("http://h:8086/a@b", "http://h:8086/a@b"),
+            ("http://h/a@b:c", "http://h/a@b:c"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
         assert_eq!(masked("admin.token[0].sha256", &"abc".into()), "\"***\"");
         assert_eq!(masked("sink[0].password", &"abc".into()), "\"***\"");
         assert_eq!(masked("sink[0].token", &"abc".into()), "\"***\"");

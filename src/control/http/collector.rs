@@ -71,7 +71,7 @@ pub trait Collector: Send + Sync {
     /// The rollups that are kept.
     fn rollups(&self) -> Arc<Vec<RollupDef>>;
 
-    /// The configuration in force. Secrets are masked by the caller as well.
+    /// The configuration in force, secrets masked.
     fn config(&self) -> serde_json::Value;
 
     /// Reads the configuration again and puts into force what can change while running.

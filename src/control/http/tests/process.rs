@@ -254,7 +254,7 @@ impl Collector for TestProcess {
     }
 
     fn config(&self) -> Value {
-        json!({ "sink": [{ "name": "db", "url": "postgres://u:hush@h/db" }] })
+        json!({ "sink[0].name": { "value": "\"db\"", "origin": "pipeline.toml" } })
     }
 
     fn reload(&self) -> Result<Reloaded, Vec<String>> {
