@@ -122,6 +122,12 @@ pub fn read_sinks(
     settings
 }
 
+/// Whether a text can name a sink: it is a folder's name and stands in addresses of the API.
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
 fn read_sink(
     document: &Document<'_>,
     path: &Path,
@@ -137,6 +143,13 @@ fn read_sink(
         if value.is_empty() && (!said || problems.len() == problems_before) {
             problems.push(problem_at(document, path, format!("a [[sink]] needs the key {key:?}")));
         }
+    }
+    if !common.name.is_empty() && !is_name(&common.name) {
+        let problem = format!(
+            "{:?} is no name: it begins with a letter or digit; allowed after it are '-', '_' and '.' too",
+            common.name
+        );
+        problems.push(problem_at(document, &path.then("name"), problem));
     }
     if common.batch_rows == 0 || common.flush_interval_ms == 0 {
         let key = if common.batch_rows == 0 { "batch_rows" } else { "flush_interval" };

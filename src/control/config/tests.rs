@@ -262,6 +262,16 @@ fn two_sinks_of_one_name_are_refused() {
 }
 
 #[test]
+fn a_sink_has_a_name_that_is_one_of_a_folder_too() {
+    for name in ["../evil", "..", "a/b", " "] {
+        let problems = load_text(&format!("[[sink]]\nname = {name:?}\nkind = \"parquet\"\n"), &[], None).unwrap_err();
+        let expected = format!("p.toml:2: sink[0].name: {name:?} is no name: it begins with a letter or digit; ");
+        assert!(problems.len() == 1 && problems[0].starts_with(&expected), "{problems:?}");
+    }
+    assert!(load_text("[[sink]]\nname = \"db-1_a.b\"\nkind = \"parquet\"\n", &[], None).is_ok());
+}
+
+#[test]
 fn missing_files_are_named_and_looked_for_beside_the_file() {
     let problems = load_text("[enrich]\nsubscribers = \"subs.csv\"\n", &[], None).unwrap_err();
     assert_eq!(problems, ["p.toml:2: enrich.subscribers: there is no file subs.csv"]);
