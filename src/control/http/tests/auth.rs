@@ -31,6 +31,19 @@ fn healthz_and_the_description_are_the_only_routes_without_a_token() {
 }
 
 #[test]
+fn a_token_of_one_reseller_is_told_what_fails_and_not_why() {
+    let server = TestServer::with_tokens();
+    server.process.busy.store(true, std::sync::atomic::Ordering::SeqCst);
+    let checks = |token: &str| {
+        let headers = [("authorization", &*format!("Bearer {token}"))];
+        let got = server.request(Method::Get, "/readyz", &headers, b"");
+        (got.status, got.json()["checks"]["log"].clone())
+    };
+    assert_eq!(checks("reader"), (503, "busy".into()));
+    assert_eq!(checks("reader-a"), (503, "failed".into()));
+}
+
+#[test]
 fn a_token_of_one_reseller_sees_nothing_of_another_on_any_route() {
     let server = TestServer::with_tokens();
     for route in ROUTES {
