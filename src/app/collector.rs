@@ -179,6 +179,11 @@ impl Collector for Running {
         check("receive", stopping.then(|| "the collector is stopping".to_owned()));
         let degraded = self.log.snapshot().degraded;
         check("log", degraded.then(|| "the disk refuses; flows are kept in memory only".to_owned()));
+        let unsaved = !self.state.is_saving();
+        check(
+            "state",
+            unsaved.then(|| "the disk refuses; leases, alerts and exporters' totals are not saved".to_owned()),
+        );
         let failed = self.sinks_read().failed();
         let problem = failed.first().map(|(sink, reason)| format!("sink {sink}: {reason}"));
         check("sinks", problem);

@@ -92,7 +92,7 @@ pub fn run(settings: Settings, sources: Sources) -> Result<(), StartError> {
     if complete {
         tracing::info!("stopped, everything is saved");
     } else {
-        tracing::warn!("stopped before everything was delivered; the rest is in the log");
+        tracing::warn!("stopped before everything was delivered or saved; what was not delivered is in the log");
     }
     ended
 }

@@ -107,7 +107,7 @@ impl App {
         Ok(Self { running, receivers, workers, aggregator, alerting, _watch: watch })
     }
 
-    /// Stops in the order of the flow: sockets, workers, sums, sinks, log. Gives whether everything was delivered in time.
+    /// Stops in the order of the flow: sockets, workers, sums, sinks, log. Gives whether everything was delivered in time and is saved.
     pub fn stop(self, deadline: Instant) -> bool {
         let Self { running, receivers, workers, aggregator, alerting, _watch } = self;
         running.stopping.store(true, Relaxed);
@@ -122,6 +122,7 @@ impl App {
         let leases = running.leases.save();
         if let Err(error) = running.state.save(&running.ledger, now_ms(), true).and(leases) {
             tracing::error!(%error, "the state is not saved");
+            complete = false;
         }
         running.log.close();
         complete

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use super::{StateError, failed};
+use super::StateError;
+use super::shared::Shared;
 
 /// What the alerts keep.
 const ALERTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("alerts");
@@ -15,14 +16,12 @@ pub type Change = (Vec<u8>, Option<Vec<u8>>);
 /// The rows of the alerts: counters, cursor, alerts, what waits to be delivered. Clones are of one database.
 #[derive(Clone, Debug)]
 pub struct Keep {
-    database: Arc<Database>,
-    /// Its file, for errors.
-    path: Arc<str>,
+    database: Arc<Shared>,
 }
 
 impl Keep {
-    pub(super) fn new(database: Arc<Database>, path: &str) -> Self {
-        Self { database, path: path.into() }
+    pub(super) fn new(database: Arc<Shared>) -> Self {
+        Self { database }
     }
 
     /// Reads every row, in the order of the keys.
@@ -30,8 +29,8 @@ impl Keep {
     /// # Errors
     /// The database refuses.
     pub fn each(&self, mut visit: impl FnMut(&[u8], &[u8])) -> Result<(), StateError> {
-        let mut read = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_read()?;
+        self.database.with(|database| {
+            let transaction = database.begin_read()?;
             let table = match transaction.open_table(ALERTS) {
                 Ok(table) => table,
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
@@ -42,8 +41,7 @@ impl Keep {
                 visit(key.value(), value.value());
             }
             Ok(())
-        };
-        read().map_err(|e| failed(&self.path, &e))
+        })
     }
 
     /// Makes all changes, in their order, in one step that is durable afterwards.
@@ -51,8 +49,8 @@ impl Keep {
     /// # Errors
     /// The database refuses; then nothing was changed.
     pub fn apply(&self, changes: &[Change]) -> Result<(), StateError> {
-        let write = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_write()?;
+        self.database.with(|database| {
+            let transaction = database.begin_write()?;
             {
                 let mut table = transaction.open_table(ALERTS)?;
                 for (key, value) in changes {
@@ -64,7 +62,6 @@ impl Keep {
             }
             transaction.commit()?;
             Ok(())
-        };
-        write().map_err(|e| failed(&self.path, &e))
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use super::{Database, State, StateError, failed};
+use super::{Database, State, StateError};
 use crate::control::leases::LeaseState;
 use crate::flow::Addr;
 
@@ -18,7 +18,7 @@ impl State {
     /// # Errors
     /// The database refuses.
     pub fn leases(&self) -> Result<Vec<Row>, StateError> {
-        read(&self.database).map_err(|e| failed(&self.path, &e))
+        self.database.with(read)
     }
 
     /// Replaces all that is saved of these addresses, in one transaction that is on disk when this returns. An address
@@ -27,7 +27,7 @@ impl State {
     /// # Errors
     /// The database refuses; what was saved before stays.
     pub fn save_leases(&self, rows: impl Iterator<Item = Row>) -> Result<(), StateError> {
-        write(&self.database, rows).map_err(|e| failed(&self.path, &e))
+        self.database.with(|database| write(database, rows))
     }
 }
 

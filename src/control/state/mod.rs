@@ -1,10 +1,12 @@
 //! What the process itself must remember: one small embedded database in the data folder.
 //!
 //! The leases (`leases`), the rows of the alerts ([`Keep`]), and the exporters: when each was first and last heard, and
-//! its totals over all runs. The counters of the ledger begin at zero with each run; here they are added to what earlier runs counted, every [`SAVE_INTERVAL_MS`] and at the end.
+//! its totals over all runs. The counters of the ledger begin at zero with each run; here they are added to what earlier runs
+//! counted, every [`SAVE_INTERVAL_MS`] and at the end.
 
 mod keep;
 mod leases;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,6 +16,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 use serde::{Deserialize, Serialize};
 
 pub use self::keep::{Change, Keep};
+use self::shared::Shared;
 use crate::flow::Addr;
 use crate::telemetry::ledger::Ledger;
 
@@ -41,9 +44,7 @@ pub struct ExporterState {
 /// The state database.
 #[derive(Debug)]
 pub struct State {
-    database: Arc<Database>,
-    /// Its file, for errors.
-    path: String,
+    database: Arc<Shared>,
     /// As it stood when this run began; what this run counts is added to it.
     before: BTreeMap<Addr, ExporterState>,
     saved_at_ms: Mutex<i64>,
@@ -68,15 +69,19 @@ impl State {
     /// # Errors
     /// The file cannot be opened, or is no database of ours.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        let path = path.display().to_string();
-        let database = Arc::new(Database::create(&path).map_err(|e| failed(&path, &e))?);
-        let before = read(&database).map_err(|e| failed(&path, &e))?;
-        Ok(Self { database, path, before, saved_at_ms: Mutex::new(0) })
+        let database = Arc::new(Shared::open(path)?);
+        let before = database.with(read)?;
+        Ok(Self { database, before, saved_at_ms: Mutex::new(0) })
     }
 
     /// The rows of the alerts.
     pub fn alerts(&self) -> Keep {
-        Keep::new(self.database.clone(), &self.path)
+        Keep::new(self.database.clone())
+    }
+
+    /// Whether what was to be saved last was.
+    pub fn is_saving(&self) -> bool {
+        self.database.is_open()
     }
 
     /// Every exporter ever heard, this run's counts included.
@@ -110,12 +115,8 @@ impl State {
             return Ok(());
         }
         *saved_at_ms = now_ms;
-        write(&self.database, &self.exporters(ledger)).map_err(|e| failed(&self.path, &e))
+        self.database.with(|database| write(database, &self.exporters(ledger)))
     }
-}
-
-fn failed(path: &str, error: &dyn std::fmt::Display) -> StateError {
-    StateError::Database { path: path.to_owned(), reason: error.to_string() }
 }
 
 fn read(database: &Database) -> Result<BTreeMap<Addr, ExporterState>, redb::Error> {
