@@ -148,6 +148,14 @@ fn what_can_change_live_does_and_what_cannot_is_named() {
     assert_eq!(matched("flows"), (bytes(&first) + 10 * bytes(&second), 600));
     assert_eq!(matched("traffic"), matched("flows"), "sums of before are kept");
     assert_eq!(matched("by_port"), (10 * bytes(&second), 300), "the new rollup begins with the reload");
+    let note = collector.get(&format!("query?{ALWAYS}&tier=by_port"))["note"].clone();
+    assert!(note.as_str().unwrap().starts_with("by_port begins at "), "{note}");
+    let by_port = collector.get(&format!("query?{ALWAYS}&by=dst_port&measures=flows"));
+    assert_eq!(
+        (&by_port["tier"], &by_port["matched"]["flows"]),
+        (&"flows".into(), &600.into()),
+        "it is not asked of before"
+    );
 
     // By signal: who may send, and who may ask.
     std::fs::write(folder.path().join("token"), "a-token-of-the-test\n").unwrap();

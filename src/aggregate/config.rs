@@ -141,8 +141,8 @@ impl RollupConfig {
             KeepConfig::Detail => Keep::Detail,
             KeepConfig::Aggregate => Keep::Aggregate,
         };
-        let def =
-            RollupDef { name: self.name.as_str().into(), bucket_ms, keep, by, shape: Shape::Plain, while_open: true };
+        let (name, shape, while_open, since_ms) = (self.name.as_str().into(), Shape::Plain, true, i64::MIN);
+        let def = RollupDef { name, bucket_ms, keep, by, shape, while_open, since_ms };
         Layout::of(&def).map_err(|problem| ("by", problem))?;
         Ok(def)
     }

@@ -130,7 +130,9 @@ fn reload_now(running: &Running) -> Result<Reloaded, Vec<String>> {
     })?;
     let in_force = running.rollups.load();
     let own = old.stages.aggregate.rollups([]).unwrap_or_default();
-    let rollups = Rollups::compare(&in_force, with_those_of_sinks(defs, &in_force, &own));
+    let mut defs = with_those_of_sinks(defs, &in_force, &own);
+    date(&mut defs, &in_force, now_ms() + REDEFINE_TIME_MAX.as_millis() as i64);
+    let rollups = Rollups::compare(&in_force, defs);
     compare(&old, &mut new, &rollups, &mut reloaded);
     let tokens = Tokens::load(&new.stages.admin, &new.base).map_err(|errors| {
         errors.iter().map(|e: &KeyError| format!("[admin] {}: {}", e.key, e.problem)).collect::<Vec<_>>()
@@ -177,8 +179,10 @@ fn reload_now(running: &Running) -> Result<Reloaded, Vec<String>> {
     if rollups.changed {
         // The sinks know the new rollups before the first of their sums comes.
         running.rollups.store(rollups.defs.clone());
-        if let Err(problem) = running.aggregator.redefine(rollups.defs, REDEFINE_TIME_MAX) {
+        if let Err(problem) = running.aggregator.redefine(rollups.defs.clone(), REDEFINE_TIME_MAX) {
             reloaded.notes.push(format!("the rollups stay as they were: {problem}"));
+        } else if let Err(problem) = running.state.save_rollups(&rollups.defs) {
+            reloaded.notes.push(format!("since when the rollups are there is not saved: {problem}"));
         }
     }
     running.settings.store(Arc::new(new));
@@ -244,6 +248,14 @@ fn with_those_of_sinks(mut defs: Vec<RollupDef>, in_force: &[RollupDef], own: &[
         }
     }
     defs
+}
+
+/// Says of each rollup since when it is there: those in force as long as they are, the others from `now_ms` on.
+fn date(defs: &mut [RollupDef], in_force: &[RollupDef], now_ms: i64) {
+    for def in defs {
+        let known = in_force.iter().find(|known| known.name == def.name);
+        def.since_ms = known.map_or(now_ms, |known| known.since_ms);
+    }
 }
 
 /// Notes what differs, and leaves in `new.shown` what will be in force.

@@ -56,11 +56,13 @@ impl App {
         feeds.ask_sql(sql)?;
         let watch = Watch::spawn(enrichment.clone(), Box::new(tell_reload)).map_err(StartError::new)?;
 
-        let rollups = settings.rollups().map_err(|problems| {
+        let mut rollups = settings.rollups().map_err(|problems| {
             StartError(
                 problems.iter().map(|p| format!("[aggregate] {}: {}", p.key, p.problem)).collect::<Vec<_>>().join("\n"),
             )
         })?;
+        state.date_rollups(&mut rollups, now_ms()).map_err(StartError::new)?;
+        state.save_rollups(&rollups).map_err(StartError::new)?;
         let rollups = Arc::new(rollups);
         let aggregator = aggregate::Runner::start(log.clone(), rollups.clone(), stages.aggregate.clone())
             .map_err(StartError::new)?;

@@ -75,7 +75,7 @@ proptest! {
 
 fn own(name: &str, bucket_ms: i64, by: Vec<Key>) -> RollupDef {
     let keep = crate::flow::rollup::Keep::Detail;
-    RollupDef { name: name.into(), bucket_ms, keep, by, shape: Shape::Plain, while_open: true }
+    RollupDef { name: name.into(), bucket_ms, keep, by, shape: Shape::Plain, while_open: true, since_ms: i64::MIN }
 }
 
 /// Says whether a column can be a key.

@@ -1,11 +1,12 @@
 //! What the process itself must remember: one small embedded database in the data folder.
 //!
-//! The leases (`leases`), the rows of the alerts ([`Keep`]), and the exporters: when each was first and last heard, and
-//! its totals over all runs. The counters of the ledger begin at zero with each run; here they are added to what earlier runs
-//! counted, every [`SAVE_INTERVAL_MS`] and at the end.
+//! The leases (`leases`), the rows of the alerts ([`Keep`]), since when each rollup is there (`rollups`), and the exporters: when
+//! each was first and last heard, and its totals over all runs. The counters of the ledger begin at zero with each run; here they
+//! are added to what earlier runs counted, every [`SAVE_INTERVAL_MS`] and at the end.
 
 mod keep;
 mod leases;
+mod rollups;
 mod shared;
 
 use std::collections::BTreeMap;

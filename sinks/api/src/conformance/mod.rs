@@ -126,6 +126,7 @@ fn rollup_defs() -> Vec<RollupDef> {
         by: [ExporterIp, ResellerId, DstPort, Tos].map(Key::Field).into(),
         shape: Shape::Plain,
         while_open: true,
+        since_ms: i64::MIN,
     });
     defs
 }

@@ -107,6 +107,9 @@ pub struct RollupDef {
     /// Whether buckets wider than 5 minutes are emitted now and then while they are open, and not only at their end: for those who
     /// read the store's tables. Questions to the collector have open sums emitted anyway.
     pub while_open: bool,
+    /// From when on flows are in it, ms since the Unix epoch: one that is added while flows are stored already knows nothing of
+    /// those of before. `i64::MIN` for one that was always there.
+    pub since_ms: i64,
 }
 
 /// Grouping of `usage_apps`.
@@ -136,6 +139,7 @@ impl RollupDef {
             by,
             shape,
             while_open: true,
+            since_ms: i64::MIN,
         };
         let mut talkers = fields(&[NasId, ResellerId]);
         talkers.extend([Key::Host, Key::Role]);
@@ -166,7 +170,7 @@ impl RollupDef {
     /// once.
     pub fn usage_ports() -> Self {
         let (name, by, shape) = (Text::from("usage_ports"), fields(USAGE_APPS), Shape::PerSubscriber);
-        Self { name, bucket_ms: HOUR_MS, keep: Keep::Detail, by, shape, while_open: false }
+        Self { name, bucket_ms: HOUR_MS, keep: Keep::Detail, by, shape, while_open: false, since_ms: i64::MIN }
     }
 
     /// Whether a bucket is emitted so often, again and again while it is open, that a store does well to fold its rows into one

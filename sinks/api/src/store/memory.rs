@@ -53,7 +53,7 @@ impl FlowStore for MemoryStore {
     }
 
     fn ask(&self, question: &Question) -> Result<Answer, StoreError> {
-        let plan = plan(&self.name, question, &self.rollups)?;
+        let plan = plan(&self.name, question, &self.rollups, i64::MIN)?;
         let mut grouper = Grouper::new(&self.name, question, &plan, GROUPS_MAX);
         for record in self.lock().values() {
             self.check(question.deadline)?;

@@ -2,8 +2,9 @@
 //!
 //! The coarsest tier that can answer is taken: every key and every column that the filter looks at must be among the
 //! rollup's keys, the interval must be a multiple of its bucket, and the range must be made of whole buckets or be at least
-//! [`BUCKETS_MIN`] of them long. A rollup by host stands for questions about source or destination addresses, or about one
-//! host on either side. Detail answers the rest.
+//! [`BUCKETS_MIN`] of them long. A rollup that began within the range is passed over while anything else knows more of it.
+//! A rollup by host stands for questions about source or destination addresses, or about one host on either side. Detail
+//! answers the rest.
 
 use super::{Basis, Question, StoreError, Tier, TierChoice, TimeRange};
 use crate::batch::Field;
@@ -52,6 +53,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// When the range begins before what the tier holds: the first time that it holds. `kept_from` is that of its retention.
+    pub fn held_from(&self, kept_from: i64) -> Option<i64> {
+        let held_from = self.rollup.as_ref().map_or(kept_from, |def| def.since_ms.max(kept_from));
+        (self.range.from < held_from).then_some(held_from)
+    }
+
     /// Columns of the flow record that detail must read.
     pub fn detail_fields(question: &Question) -> Vec<Field> {
         let mut fields = Self::needed_fields(question);
@@ -81,11 +88,11 @@ impl Plan {
     }
 }
 
-/// Decides how a store that holds detail and these rollups answers.
+/// Decides how a store that holds these rollups and detail from `detail_from` on (ms since the Unix epoch) answers.
 ///
 /// # Errors
 /// [`StoreError::Unsupported`] with the reason when the tier asked for cannot answer, or a key cannot be a key.
-pub fn plan(store: &str, question: &Question, rollups: &[RollupDef]) -> Result<Plan, StoreError> {
+pub fn plan(store: &str, question: &Question, rollups: &[RollupDef], detail_from: i64) -> Result<Plan, StoreError> {
     let unsupported = |reason: String, remedy: &str| StoreError::Unsupported {
         store: store.to_owned(),
         reason,
@@ -105,27 +112,31 @@ pub fn plan(store: &str, question: &Question, rollups: &[RollupDef]) -> Result<P
             let def = def.ok_or_else(|| unsupported(format!("no rollup {name:?}"), &format!("it has {}", known())))?;
             fit(question, def).map_err(|reason| unsupported(reason, "ask another tier, or leave the choice open"))
         }
-        TierChoice::Coarsest => coarsest(question, rollups)
+        TierChoice::Coarsest => coarsest(question, rollups, detail_from)
             .map_err(|reason| unsupported(reason, "add a rollup per subscriber with these keys")),
     }
 }
 
-/// The finest rollup that can answer, for a store whose detail cannot: it answers whole buckets, whatever the range.
+/// The finest rollup that can answer, for a store whose detail cannot: it answers whole buckets, whatever the range. One that
+/// began within the range comes last.
 pub fn finest(question: &Question, rollups: &[RollupDef]) -> Option<Plan> {
     let mut defs: Vec<&RollupDef> = rollups.iter().collect();
-    defs.sort_by_key(|def| (def.bucket_ms, def.by.len()));
+    defs.sort_by_key(|def| (def.since_ms.max(question.range.from), def.bucket_ms, def.by.len()));
     defs.into_iter().find_map(|def| fit(question, def).ok())
 }
 
-fn coarsest(question: &Question, rollups: &[RollupDef]) -> Result<Plan, String> {
+fn coarsest(question: &Question, rollups: &[RollupDef], detail_from: i64) -> Result<Plan, String> {
     let mut defs: Vec<_> = rollups.iter().collect();
     defs.sort_by_key(|def| (-def.bucket_ms, def.by.len()));
-    let mut fitting: Vec<_> = defs.into_iter().filter_map(|def| Some((def, fit(question, def).ok()?))).collect();
-    let eligible = fitting.iter().position(|(def, _)| eligible(question.range, def.bucket_ms));
+    let fitting = defs.iter().filter_map(|def| Some((*def, fit(question, def).ok()?)));
+    // What detail does not know either is no reason to go through it.
+    let is_whole = |(def, plan): &(&RollupDef, Plan)| def.since_ms <= plan.range.from.max(detail_from);
+    let (mut whole, _): (Vec<_>, Vec<_>) = fitting.partition(is_whole);
+    let eligible = whole.iter().position(|(def, _)| eligible(question.range, def.bucket_ms));
     match (eligible, detail(question)) {
-        (Some(index), _) => Ok(fitting.swap_remove(index).1),
+        (Some(index), _) => Ok(whole.swap_remove(index).1),
         (None, Ok(plan)) => Ok(plan),
-        (None, Err(reason)) => fitting.pop().map(|(_, plan)| plan).ok_or(reason),
+        (None, Err(reason)) => finest(question, rollups).ok_or(reason),
     }
 }
 

@@ -29,7 +29,7 @@ fn question(by: &[&str], filter: &str, from: i64, to: i64) -> Question {
 }
 
 fn planned(question: &Question) -> Plan {
-    plan("test", question, &RollupDef::defaults()).unwrap_or_else(|error| panic!("{error}"))
+    plan("test", question, &RollupDef::defaults(), i64::MIN).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
@@ -75,6 +75,34 @@ fn unaligned_ranges_take_a_tier_only_when_they_are_long() {
 }
 
 #[test]
+fn a_rollup_that_began_within_the_range_is_taken_only_when_nothing_else_knows_more() {
+    let since_ms = 10 * DAY_MS;
+    let mut rollups = RollupDef::defaults();
+    rollups.push(RollupDef { since_ms, ..RollupDef::usage_ports() });
+    let tier = |by: &[&str], from, to, detail_from| {
+        let plan = plan("test", &question(by, "", from, to), &rollups, detail_from).unwrap();
+        (plan.tier.name().to_owned(), plan.held_from(detail_from))
+    };
+    let services: &[&str] = &["protocol", "service_port"];
+    assert_eq!(tier(services, since_ms, since_ms + HOUR_MS, 0), ("usage_ports".into(), None));
+    assert_eq!(tier(services, since_ms - HOUR_MS, since_ms + HOUR_MS, 0), ("traffic".into(), None));
+    let ports: &[&str] = &["subscriber_id", "service_port"];
+    assert_eq!(tier(ports, since_ms - HOUR_MS, since_ms + HOUR_MS, 0), ("flows".into(), None));
+    // Detail of before has expired: the rollup knows as much.
+    let range = (since_ms - HOUR_MS, since_ms + HOUR_MS);
+    assert_eq!(tier(ports, range.0, range.1, since_ms), ("usage_ports".into(), Some(since_ms)));
+    // No detail has this direction.
+    rollups.retain(|def| def.since_ms == since_ms);
+    let asked = question(&["service_port"], "direction internal_in", range.0, range.1);
+    let plan = plan("test", &asked, &rollups, 0).unwrap();
+    assert_eq!((plan.tier.name(), plan.held_from(0)), ("usage_ports", Some(since_ms)));
+    assert_eq!(
+        super::plan::finest(&question(services, "", range.0, range.1), &rollups).unwrap().tier.name(),
+        "usage_ports"
+    );
+}
+
+#[test]
 fn intervals_are_multiples_of_the_bucket() {
     let tier = |interval_ms| {
         let q = Question { interval_ms: Some(interval_ms), ..question(&["direction"], "", 0, 30 * DAY_MS) };
@@ -90,7 +118,7 @@ fn intervals_are_multiples_of_the_bucket() {
 fn a_tier_that_cannot_answer_says_why() {
     let ask = |tier: TierChoice, by: &[&str], filter: &str| {
         let q = Question { tier, ..question(by, filter, 0, HOUR_MS) };
-        plan("local", &q, &RollupDef::defaults()).unwrap_err().to_string()
+        plan("local", &q, &RollupDef::defaults(), i64::MIN).unwrap_err().to_string()
     };
     let rollup = |name: &str| TierChoice::Rollup(name.to_owned());
     assert!(ask(rollup("traffic"), &["src_ip"], "").contains("traffic has no src_ip"));

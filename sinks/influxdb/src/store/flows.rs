@@ -14,7 +14,8 @@ impl InfluxStore {
         question: &FlowsQuestion,
         visit: &mut dyn FnMut(&FlowBatch, &[u32]) -> bool,
     ) -> Result<FlowsSummary, StoreError> {
-        let expired_before = self.expired_before(question.range.from, Keep::Detail);
+        let kept_from = self.kept_from(Keep::Detail);
+        let expired_before = (question.range.from < kept_from).then_some(kept_from);
         let mut summary = FlowsSummary { rows: 0, expired_before };
         let mut flows = Flows::new(Field::ALL);
         let condition = necessary(&question.filter, Source::Flows);

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use sink_api::rollup::Keep;
 use sink_api::sink::Clock;
-use sink_api::store::plan::{Plan, plan};
+use sink_api::store::plan::{Plan, finest, plan};
 use sink_api::store::{
     Answer, FlowStore, FlowsQuestion, FlowsSummary, Question, StoreError, Tier, TierChoice, TimeRange,
 };
@@ -53,21 +53,12 @@ impl InfluxStore {
 
     /// How a question is answered; without detail the finest rollup that fits takes its place.
     fn plan(&self, question: &Question) -> Result<Plan, StoreError> {
-        let found = plan(&self.name, question, &self.rollups)?;
+        let found = plan(&self.name, question, &self.rollups, self.kept_from(Keep::Detail))?;
         if self.config.detail || found.tier != Tier::Detail {
             return Ok(found);
         }
-        if question.tier == TierChoice::Coarsest {
-            let mut finest: Vec<&RollupDef> = self.rollups.iter().collect();
-            finest.sort_by_key(|def| (def.bucket_ms, def.by.len()));
-            for def in finest {
-                let asked = Question { tier: TierChoice::Rollup(def.name.to_string()), ..question.clone() };
-                if let Ok(plan) = plan(&self.name, &asked, &self.rollups) {
-                    return Ok(plan);
-                }
-            }
-        }
-        Err(self.no_detail("no rollup has these keys and filters over this range"))
+        let finest = if question.tier == TierChoice::Coarsest { finest(question, &self.rollups) } else { None };
+        finest.ok_or_else(|| self.no_detail("no rollup has these keys and filters over this range"))
     }
 
     fn no_detail(&self, reason: &str) -> StoreError {
@@ -102,10 +93,9 @@ impl InfluxStore {
         })
     }
 
-    /// The first time that is kept, when a range begins before it.
-    fn expired_before(&self, from: i64, keep: Keep) -> Option<i64> {
-        let cutoff = self.config.cutoff_ms(keep, (self.clock)());
-        (from < cutoff).then_some(cutoff)
+    /// The first time that is kept.
+    fn kept_from(&self, keep: Keep) -> i64 {
+        self.config.cutoff_ms(keep, (self.clock)())
     }
 }
 

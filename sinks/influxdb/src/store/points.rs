@@ -27,7 +27,7 @@ impl InfluxStore {
             }
             None => self.add_flows(question, plan, &mut grouper)?,
         }
-        Ok(grouper.finish(self.expired_before(plan.range.from, keep)))
+        Ok(grouper.finish(plan.held_from(self.kept_from(keep))))
     }
 
     /// Adds the points of a rollup that match, `also` under a further condition.

@@ -88,7 +88,7 @@ impl InfluxStore {
         if let (Some(def), true) = (&plan.rollup, statements.other) {
             self.add_rollup(question, plan, def, Some(&only_other()), &mut grouper)?;
         }
-        Ok(grouper.finish(self.expired_before(plan.range.from, keep)))
+        Ok(grouper.finish(plan.held_from(self.kept_from(keep))))
     }
 }
 

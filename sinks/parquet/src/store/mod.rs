@@ -69,10 +69,9 @@ impl ParquetStore {
         if Instant::now() < deadline { Ok(()) } else { Err(StoreError::Deadline { store: self.name.clone() }) }
     }
 
-    /// When a range begins before what is kept by days or months: the first time that is kept.
-    fn expired_before(&self, by: Partitioning, from: i64) -> Option<i64> {
-        let oldest = oldest_kept_ms(self.retention, by, (self.clock)());
-        (from < oldest).then_some(oldest)
+    /// The first time that is kept by days or months.
+    fn kept_from(&self, by: Partitioning) -> i64 {
+        oldest_kept_ms(self.retention, by, (self.clock)())
     }
 
     fn scan<'a>(&'a self, deadline: Instant) -> Scan<'a> {
@@ -95,7 +94,7 @@ impl FlowStore for ParquetStore {
     }
 
     fn ask(&self, question: &Question) -> Result<Answer, StoreError> {
-        let plan = plan(&self.name, question, &self.rollups)?;
+        let plan = plan(&self.name, question, &self.rollups, self.kept_from(Partitioning::Day))?;
         loop {
             self.check(question.deadline)?;
             let state = self.manifest.current().map_err(|e| self.down(e))?;
@@ -116,7 +115,7 @@ impl FlowStore for ParquetStore {
             }
             self.scan(question.deadline).sum(&state, question, &plan, &mut grouper)?;
             let by = plan.rollup.as_ref().map_or(Partitioning::Day, Partitioning::of);
-            return Ok(grouper.finish(self.expired_before(by, plan.range.from)));
+            return Ok(grouper.finish(plan.held_from(self.kept_from(by))));
         }
     }
 
@@ -125,7 +124,8 @@ impl FlowStore for ParquetStore {
         question: &FlowsQuestion,
         visit: &mut dyn FnMut(&FlowBatch, &[u32]) -> bool,
     ) -> Result<FlowsSummary, StoreError> {
-        let expired_before = self.expired_before(Partitioning::Day, question.range.from);
+        let kept_from = self.kept_from(Partitioning::Day);
+        let expired_before = (question.range.from < kept_from).then_some(kept_from);
         let (state, tail) = self.flows_snapshot(question)?;
         let mut rows = 0;
         let mut go_on = true;

@@ -39,8 +39,7 @@ impl PostgresStore {
             }
             Ok(())
         })?;
-        let expired_before = self.expired_before(plan.range.from, keep);
-        Ok(Answer { total_rows, ..grouper.finish(expired_before) })
+        Ok(Answer { total_rows, ..grouper.finish(plan.held_from(self.kept_from(keep))) })
     }
 }
 

@@ -23,7 +23,8 @@ impl PostgresStore {
         visit: &mut dyn FnMut(&FlowBatch, &[u32]) -> bool,
     ) -> Result<FlowsSummary, StoreError> {
         let left = self.left(question.deadline)?;
-        let expired_before = self.expired_before(question.range.from, Keep::Detail);
+        let kept_from = self.kept_from(Keep::Detail);
+        let expired_before = (question.range.from < kept_from).then_some(kept_from);
         self.has_columns(question.filter.fields())?;
         let statement = sql::flows(&self.config.flows_table(), &self.config.columns, &question.filter, question.range);
         let params: Vec<&(dyn ToSql + Sync)> = statement.params.iter().map(|p| p as &(dyn ToSql + Sync)).collect();

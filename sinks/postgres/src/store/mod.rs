@@ -43,7 +43,7 @@ impl PostgresStore {
 
     /// How a question is answered. One that flows with fewer columns cannot answer goes to the finest rollup that can.
     fn plan(&self, question: &Question) -> Result<Plan, StoreError> {
-        let found = plan::plan(&self.name, question, &self.rollups)?;
+        let found = plan::plan(&self.name, question, &self.rollups, self.kept_from(Keep::Detail))?;
         if found.rollup.is_some() {
             return Ok(found);
         }
@@ -74,10 +74,9 @@ impl PostgresStore {
         if left.is_zero() { Err(StoreError::Deadline { store: self.name.clone() }) } else { Ok(left) }
     }
 
-    /// The first time that is kept, when a range begins before it.
-    fn expired_before(&self, from: i64, keep: Keep) -> Option<i64> {
-        let cutoff = schema::cutoff_ms(&self.config, keep, (self.clock)());
-        (from < cutoff).then_some(cutoff)
+    /// The first time that is kept.
+    fn kept_from(&self, keep: Keep) -> i64 {
+        schema::cutoff_ms(&self.config, keep, (self.clock)())
     }
 
     /// What an error of the server means to who asked.

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::flow::filter::Filter;
 use crate::flow::store::{Answer, OrderBy, Question, TierChoice, TimeRange};
 use crate::flow::time::rfc3339;
-use crate::flow::{Field, FlowStore, Key};
+use crate::flow::{Field, FlowStore, Key, RollupDef};
 
 use super::super::error::ApiError;
 use super::super::route::{Call, Work};
@@ -181,7 +181,7 @@ impl Call {
             store: store.to_owned(),
             completeness: Completeness::of(self.endpoint.collector.ledger(), sink).ratio(),
             completeness_since: rfc3339(self.endpoint.started_ms),
-            note: expired(answer),
+            note: held_from(answer, &self.endpoint.collector.rollups()),
         }
     }
 }
@@ -199,13 +199,16 @@ fn exact_where_cheap(store: &dyn FlowStore, question: Question, answer: Answer) 
     detail.ok().filter(|detail| detail.expired_before.is_none()).unwrap_or(answer)
 }
 
-/// Says that a part of the range has expired, when it has.
-pub fn expired(answer: &Answer) -> Option<String> {
+/// Says that a part of the range has expired, or came before the rollup that answered, when it is so.
+pub fn held_from(answer: &Answer, rollups: &[RollupDef]) -> Option<String> {
     let held_from = answer.expired_before.filter(|held| *held > answer.range.from)?;
     let what = match &answer.tier {
         crate::flow::store::Tier::Detail => "detail",
         crate::flow::store::Tier::Rollup(name) => name,
     };
     let at = rfc3339(held_from);
+    if rollups.iter().any(|def| &*def.name == what && def.since_ms == held_from) {
+        return Some(format!("{what} begins at {at}: flows before are not in this answer"));
+    }
     Some(format!("{what} expired on {}: flows before {at} are not in this answer", at.get(..10).unwrap_or(&at)))
 }

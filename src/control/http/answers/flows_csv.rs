@@ -18,7 +18,7 @@ use crate::flow::{Field, FlowBatch, FlowStore};
 use super::super::error::ApiError;
 use super::super::listener::Working;
 use super::super::route::{Call, Work};
-use super::basis::expired;
+use super::basis::held_from;
 
 /// Bytes of one piece: large enough that handing it over costs nothing beside making it.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -83,7 +83,7 @@ fn expiry_note(call: &Call, store: &dyn FlowStore, range: TimeRange) -> Option<S
         tier: TierChoice::Detail,
         deadline: call.deadline(Work::Question),
     };
-    expired(&store.ask(&question).ok()?)
+    held_from(&store.ask(&question).ok()?, &call.endpoint.collector.rollups())
 }
 
 /// Turns rows into pieces of CSV.
