@@ -4,7 +4,8 @@
 //! Sinks and the aggregator are consumers with a cursor of their own. Those that keep up are given the very batches that
 //! were appended, from memory; the others read files. Invariants:
 //!
-//! - Positions count records from 1 and only grow: across restarts, above every cursor that was ever kept.
+//! - Positions count records from 1 and only grow: by one a record while it is open, and above every position that was ever given
+//!   when it is opened again (`open::first_position`).
 //! - A record is in a file before its position is passed on as durable; with durability `always` sinks see no other.
 //! - A file is deleted when every consumer's cursor has passed it and the cursors are on disk, or when the log is full.
 //! - Whatever a consumer does not get is counted for it, in records and flows, by reason.
@@ -139,8 +140,8 @@ impl Log {
         self.shared.recycle(vec![record]);
     }
 
-    /// Makes sure that the next position is above this one. For a sink whose durable cursor lies beyond the log's end
-    /// (the log lost its tail in a crash, the sink had it already): it would skip what comes at positions it thinks it has.
+    /// Makes sure that the next position is above this one. For a sink whose durable cursor lies beyond the log's end although
+    /// the log began above all positions (the clock was set back): it would skip what comes at positions it thinks it has.
     pub fn ensure_position_above(&self, position: u64) {
         let mut writer = lock(&self.shared.writer);
         if writer.next > position {

@@ -67,9 +67,10 @@ impl Log {
         let (found, folder_lock) = match config.durability {
             Durability::Memory => {
                 let id = new_id().map_err(io)?;
-                let empty =
-                    Found { id, segments: Default::default(), next: 1, next_serial: 1, damage: Damage::default() };
-                (empty, None)
+                (
+                    Found { id, known: false, segments: [].into(), next: 1, next_serial: 1, damage: Damage::default() },
+                    None,
+                )
             }
             Durability::Always => {
                 std::fs::create_dir_all(&dir).map_err(io)?;
@@ -113,7 +114,8 @@ fn shared(config: Config, options: Options, found: Found, wake: crossbeam_channe
     );
     let counters = Counters::default();
     count_damage(&counters, &found.damage);
-    let (id, state) = (found.id, first_state(found, cursors, &mut writer));
+    let (id, now_ms) = (found.id, (options.clock)());
+    let state = first_state(found, cursors, now_ms, &mut writer);
     Shared {
         config,
         id,
@@ -132,8 +134,19 @@ fn shared(config: Config, options: Options, found: Found, wake: crossbeam_channe
     }
 }
 
+/// Positions that a run may give for each second that it takes, as a power of two: more records than any machine appends.
+const POSITIONS_A_SECOND_BITS: u32 = 20;
+
+/// The first position of a run that begins now, in a log that was there before. It is above all that were ever given, also those
+/// that only a store knows: a crash took the log's end, or the folder is an older one, brought back. At such positions the store
+/// would take what comes for what it has.
+pub(super) fn first_position(now_ms: i64) -> u64 {
+    // Until 2106, when positions are still below 2^53.
+    (now_ms / 1000).clamp(0, i64::from(u32::MAX)).unsigned_abs() << POSITIONS_A_SECOND_BITS
+}
+
 /// What segments and cursors say together; sets the writer's numbers.
-fn first_state(found: Found, cursors: Option<Cursors>, writer: &mut Writer) -> State {
+fn first_state(found: Found, cursors: Option<Cursors>, now_ms: i64, writer: &mut Writer) -> State {
     let mut next = found.next;
     let mut end = found.segments.back().map(|s| s.last);
     let mut flows_total = found.segments.back().map(|s| s.flows_after);
@@ -151,6 +164,9 @@ fn first_state(found: Found, cursors: Option<Cursors>, writer: &mut Writer) -> S
         }
     }
     let (end, flows_total) = (end.unwrap_or(next - 1), flows_total.unwrap_or(0));
+    if found.known {
+        next = next.max(first_position(now_ms));
+    }
     let mut jumps: Vec<_> = found.segments.iter().map(|s| (s.header.previous, s.header.first)).collect();
     // A segment without records stands at the end; what comes next may leave out more than it did.
     jumps.retain(|(after, _)| *after != end);

@@ -24,6 +24,8 @@ const ASIDE_SUFFIX: &str = "bad";
 pub struct Found {
     /// The log's id.
     pub id: LogId,
+    /// Whether the log was there before: positions of it may have been given.
+    pub known: bool,
     /// Segments by position.
     pub segments: VecDeque<Segment>,
     /// The lowest position that may be given next, by the segments alone.
@@ -67,9 +69,10 @@ pub fn segment_path(dir: &Path, serial: u64) -> PathBuf {
 /// The system's. Damaged content is no error.
 pub fn find(dir: &Path, mode: Mode) -> io::Result<Found> {
     let files = segment_files(dir)?;
-    let id = find_id(dir, &files, mode)?;
+    let (id, known) = find_id(dir, &files, mode)?;
     let mut found = Found {
         id,
+        known,
         segments: VecDeque::new(),
         next: 1,
         next_serial: files.last().map_or(1, |(serial, _)| serial + 1),
@@ -228,14 +231,14 @@ fn read_header(path: &Path) -> io::Result<Option<SegmentHeader>> {
     Ok(if whole { SegmentHeader::from_bytes(&bytes) } else { None })
 }
 
-/// The id that the folder keeps, else that of its first segment that has one, else a new one.
-fn find_id(dir: &Path, files: &[(u64, PathBuf)], mode: Mode) -> io::Result<LogId> {
+/// The id that the folder keeps, else that of its first segment that has one, else a new one; and whether it was there.
+fn find_id(dir: &Path, files: &[(u64, PathBuf)], mode: Mode) -> io::Result<(LogId, bool)> {
     let text = std::fs::read_to_string(dir.join(ID_FILE)).unwrap_or_default();
     if let Some((id, crc)) = text.trim().split_once(' ')
         && let Ok(id) = LogId::try_from(id.to_owned())
         && crc == format!("{:08x}", crc32c::crc32c(&id.0))
     {
-        return Ok(id);
+        return Ok((id, true));
     }
     let mut kept = None;
     for (_, path) in files {
@@ -249,7 +252,7 @@ fn find_id(dir: &Path, files: &[(u64, PathBuf)], mode: Mode) -> io::Result<LogId
         let text = format!("{id} {:08x}\n", crc32c::crc32c(&id.0));
         replace_file(dir, ID_FILE, text.as_bytes())?;
     }
-    Ok(id)
+    Ok((id, kept.is_some()))
 }
 
 /// A random id.

@@ -25,8 +25,13 @@ fn config(dir: &Path) -> Config {
     Config { dir: dir.join("log"), fsync_interval_ms: 3_600_000, ..Config::default() }
 }
 
+/// A log whose positions go on by one across restarts.
 fn open(config: &Config) -> Log {
-    Log::open(config.clone(), Options::default()).unwrap()
+    open_at(config, 0)
+}
+
+fn open_at(config: &Config, now_ms: i64) -> Log {
+    Log::open(config.clone(), Options { clock: Arc::new(move || now_ms), ..Options::default() }).unwrap()
 }
 
 fn oldest(log: &Log, name: &str) -> Consumer {
@@ -255,6 +260,39 @@ fn positions_stay_above_every_cursor_even_when_all_files_are_gone() {
     assert_eq!(drain(&mut oldest(&log, "a")), [(10, 77), (501, 78)]);
     assert_eq!(lost_flows(&log, "a"), []);
     assert_eq!(log.append(flows_of(79, 1)).unwrap(), 502);
+}
+
+#[test]
+fn an_older_folder_that_is_brought_back_gives_no_position_again() {
+    let dir = folder();
+    let config = config(dir.path());
+    let start = 1_790_000_000_000;
+    let log = open_at(&config, start);
+    assert_eq!(log.append(flows_of(1, 1)).unwrap(), 1, "a new log is known nowhere");
+    drop(log);
+    let older = Config { dir: dir.path().join("older"), ..config.clone() };
+    std::fs::create_dir(&older.dir).unwrap();
+    for file in std::fs::read_dir(&config.dir).unwrap().map(|file| file.unwrap()) {
+        std::fs::copy(file.path(), older.dir.join(file.file_name())).unwrap();
+    }
+    let log = open_at(&config, start + 1000);
+    let given = (2..=30).map(|seed| log.append(flows_of(seed, 1)).unwrap()).max().unwrap();
+    assert!(given < 1 << 53, "a number in JSON");
+    drop(log);
+    let log = open_at(&older, start + 2000);
+    let mut all = oldest(&log, "a");
+    let position = log.append(flows_of(77, 1)).unwrap();
+    assert!(position > given);
+    assert_eq!(drain(&mut all), [(1, 1), (position, 77)]);
+    assert_eq!(lost_flows(&log, "a"), []);
+    // Nothing but the id is left.
+    drop((all, log));
+    for file in std::fs::read_dir(&older.dir).unwrap().map(|file| file.unwrap()) {
+        if file.file_name() != "log-id" {
+            std::fs::remove_file(file.path()).unwrap();
+        }
+    }
+    assert!(open_at(&older, start + 3000).append(flows_of(78, 1)).unwrap() > position);
 }
 
 #[test]

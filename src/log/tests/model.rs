@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::log::open::first_position;
 use crate::log::record::SEGMENT_HEADER_BYTES;
 
 const NAMES: [&str; 2] = ["a", "b"];
@@ -27,7 +28,9 @@ enum Op {
     Jump {
         by: u64,
     },
-    Reopen,
+    Reopen {
+        later_s: u8,
+    },
     /// The end of the last file is lost.
     Crash {
         bytes: u64,
@@ -44,7 +47,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => consumer.prop_map(|consumer| Op::Back { consumer }),
         2 => Just(Op::Sync),
         1 => (0u64..20).prop_map(|by| Op::Jump { by }),
-        1 => Just(Op::Reopen),
+        1 => (0u8..3).prop_map(|later_s| Op::Reopen { later_s }),
         1 => (0u64..3000).prop_map(|bytes| Op::Crash { bytes }),
     ]
 }
@@ -60,6 +63,7 @@ struct Model {
     /// Every position up to this one has been given or must not be.
     given: u64,
     seed: u64,
+    now_ms: i64,
 }
 
 impl Model {
@@ -68,7 +72,7 @@ impl Model {
     }
 
     fn open(&mut self) {
-        let log = open(&self.config);
+        let log = open_at(&self.config, self.now_ms);
         self.consumers = NAMES.iter().map(|name| oldest(&log, name)).collect();
         self.log = Some(log);
     }
@@ -142,8 +146,10 @@ impl Model {
                 self.log().ensure_position_above(self.given + by);
                 self.given += by;
             }
-            Op::Reopen => {
+            Op::Reopen { later_s } => {
                 self.close();
+                self.now_ms += i64::from(later_s) * 1000;
+                self.given = self.given.max(first_position(self.now_ms).saturating_sub(1));
                 self.open();
             }
             Op::Crash { bytes } => self.crash(bytes),
@@ -174,6 +180,7 @@ proptest! {
             committed: [0; 2],
             given: 0,
             seed: 0,
+            now_ms: 0,
         };
         model.open();
         for op in ops {
