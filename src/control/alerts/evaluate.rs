@@ -57,6 +57,8 @@ pub struct Evaluator {
     /// By exporter: time, flows held and lost until then; the oldest first.
     samples: BTreeMap<String, VecDeque<(i64, u64, u64)>>,
     started_ms: Option<i64>,
+    /// When it judged last.
+    judged_ms: Option<i64>,
 }
 
 impl Evaluator {
@@ -88,12 +90,15 @@ impl Evaluator {
             silence(exporter, started_ms, now_ms, &mut out);
             self.loss(exporter, now_ms, &mut out);
         }
+        self.judged_ms = Some(now_ms);
         system(facts, now_ms, &mut out);
         found
     }
 
     fn loss(&mut self, exporter: &ExporterFact, now_ms: i64, out: &mut Out<'_>) {
-        let samples = self.samples.entry(exporter.address.clone()).or_default();
+        // One that came since the last look had nothing then.
+        let begin = || self.judged_ms.map(|at| (at, 0, 0)).into_iter().collect();
+        let samples = self.samples.entry(exporter.address.clone()).or_insert_with(begin);
         samples.push_back((now_ms, exporter.held_flows, exporter.lost_flows));
         // The oldest that is kept is the newest that is old enough.
         while samples.get(1).is_some_and(|(at, ..)| *at <= now_ms - LOSS_WINDOW_MS) {

@@ -145,6 +145,15 @@ fn loss_is_measured_over_a_quarter_of_an_hour() {
 }
 
 #[test]
+fn what_an_exporter_lost_before_it_was_looked_at_first_counts_when_it_came_meanwhile() {
+    let (_folder, mut bench) = run(Config::default());
+    bench.evaluate(T0);
+    bench.facts.exporters = vec![exporter(T0 + M, true, 950, 50)];
+    bench.evaluate(T0 + M);
+    assert_eq!(bench.firing(), [("exporter_loss", 5)]);
+}
+
+#[test]
 fn the_collector_watches_itself() {
     let (_folder, mut bench) = run(Config::default());
     bench.facts = Facts {
