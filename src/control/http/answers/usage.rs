@@ -4,6 +4,7 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::flow::rollup::Shape;
 use crate::flow::store::OrderBy;
 use crate::flow::value::Value;
 use crate::flow::{Direction, Field, Key, Uuid};
@@ -31,9 +32,10 @@ pub struct Usage {
     pub bytes_out: u64,
     /// Bytes from the subscriber to other customers.
     pub bytes_internal: u64,
-    /// Bytes from other customers; not in the totals, which would hold them twice over all subscribers. 0 where the tier
+    /// Bytes from other customers; not in the totals, which would hold them twice over all subscribers. null where the tier
     /// does not tell them.
-    pub bytes_internal_in: u64,
+    #[schema(required)]
+    pub bytes_internal_in: Option<u64>,
     /// Services with the most bytes.
     pub top_ports: Vec<TopPort>,
     /// What the ports rest on, which can be another tier than that of the totals.
@@ -91,6 +93,8 @@ pub fn answer(call: Call) -> Result<Response, ApiError> {
             packets: row.measures.packets,
         }
     });
+    let rollups = call.endpoint.collector.rollups();
+    let tells_internal_in = rollups.iter().any(|def| *def.name == *basis.tier && def.shape == Shape::PerSubscriber);
     let mut usage = Usage {
         subscriber_id,
         bytes_total: 0,
@@ -99,7 +103,7 @@ pub fn answer(call: Call) -> Result<Response, ApiError> {
         bytes_in: 0,
         bytes_out: 0,
         bytes_internal: 0,
-        bytes_internal_in: 0,
+        bytes_internal_in: tells_internal_in.then_some(0),
         top_ports: top_ports.collect(),
         top_ports_basis,
         basis,
@@ -108,7 +112,7 @@ pub fn answer(call: Call) -> Result<Response, ApiError> {
         let m = &row.measures;
         match row.keys.first() {
             Some(Value::Direction(Direction::InternalIn)) => {
-                usage.bytes_internal_in += m.bytes;
+                *usage.bytes_internal_in.get_or_insert(0) += m.bytes;
                 continue;
             }
             Some(Value::Direction(Direction::In)) => usage.bytes_in += m.bytes,
