@@ -151,7 +151,7 @@ impl Framer {
         received_at_ms: i64,
         datagram: &[u8],
     ) -> Result<u16, Reject> {
-        let header = match Header::parse(datagram) {
+        let mut header = match Header::parse(datagram) {
             Some(header) if self.admitted.accepts(header.version) => header,
             _ => return Err(self.reject(exporter, received_at_ms, datagram)),
         };
@@ -163,6 +163,11 @@ impl Framer {
                 self.streams.entry(key).or_insert(stream)
             }
         };
+        if !header.is_possible() {
+            // What it announces is no count of anything: if records are missing, the next datagram's number tells.
+            header.count = wire::records_in(header.version, datagram.len()) as u16;
+            stream.account.count_replaced.add(1);
+        }
         let records = stream.frame(key, &header, received_at_ms, datagram, (slab, self.slab_serial));
         self.holes_open |= stream.sequence.as_ref().is_some_and(Sequence::has_holes);
         Ok(records)

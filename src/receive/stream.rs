@@ -95,8 +95,7 @@ impl Stream {
     /// Counts a well-formed datagram; gives the records it holds and the bytes that header and records take.
     fn account_for(&self, header: &Header, length: usize, now_ms: i64) -> (u16, usize) {
         let (header_bytes, record_bytes) = wire::lengths(header.version).unwrap_or((length, 1));
-        let room = length.saturating_sub(header_bytes) / record_bytes;
-        let records = room.min(usize::from(header.count)) as u16;
+        let records = wire::records_in(header.version, length).min(usize::from(header.count)) as u16;
         let account = &*self.account;
         account.datagrams.add(1);
         account.datagram_bytes.add(length as u64);

@@ -219,10 +219,17 @@ fn count_and_length_that_differ_are_told_apart() {
     assert_eq!(push(&long), Ok(3));
     assert_eq!(push(&v5(6, 3)[..24]), Ok(0));
     assert_eq!(push(&v5(9, 0)), Ok(0));
+    for (sequence, count) in [(9, 1365), (12, u16::MAX)] {
+        let mut impossible = v5(sequence, 3);
+        impossible[2..4].copy_from_slice(&count.to_be_bytes());
+        assert_eq!(push(&impossible), Ok(3), "{count}: no datagram holds so many");
+    }
+    assert_eq!(push(&v5(15, 0)), Ok(0));
     let account = account(&ledger, "10.0.0.1");
     assert_eq!((account.torn_flows.get(), account.long_datagrams.get(), account.sequence_gap.get()), (5, 1, 0));
-    assert_closes(&account, (4, 4));
-    assert_eq!((slab.frames().len(), slab.flows(), slab.bytes().len()), (2, 4, 24 * 2 + 48 * 4));
+    assert_eq!(account.count_replaced.get(), 2);
+    assert_closes(&account, (7, 10));
+    assert_eq!((slab.frames().len(), slab.flows(), slab.bytes().len()), (4, 10, 24 * 4 + 48 * 10));
 }
 
 #[test]

@@ -95,6 +95,8 @@ account! {
     second_view_flows: "netflow_dropped_flows_total", "second_view";
     /// Datagrams longer than their records.
     long_datagrams: "netflow_exporter_oddities_total", "long_datagram";
+    /// Datagrams whose header announces more records than any datagram holds: those that it holds count instead.
+    count_replaced: "netflow_exporter_oddities_total", "count_replaced";
     /// Datagrams without a sampling rate although sampling was expected.
     sampling_missing: "netflow_exporter_oddities_total", "sampling_missing";
     /// Datagrams whose header clock was replaced by the receive time.

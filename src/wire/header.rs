@@ -1,4 +1,7 @@
-use super::{V5_SAMPLING_INTERVAL_MASK, get_u16, get_u32, header_at as at, lengths, put_u16, put_u32};
+use super::{
+    UDP_PAYLOAD_MAX, V5_SAMPLING_INTERVAL_MASK, get_u16, get_u32, header_at as at, lengths, put_u16, put_u32,
+    records_in,
+};
 
 /// The header of a v1, v5 or v7 datagram. Fields that the version lacks are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +52,12 @@ impl Header {
             header.sampling = get_u16(bytes, at::SAMPLING);
         }
         Some(header)
+    }
+
+    /// Whether a datagram can hold the records that the header announces.
+    #[inline]
+    pub fn is_possible(&self) -> bool {
+        records_in(self.version, UDP_PAYLOAD_MAX) >= usize::from(self.count)
     }
 
     /// Writes the header to the start of `bytes`.

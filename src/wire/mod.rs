@@ -26,6 +26,9 @@ pub const V7_RECORD_BYTES: usize = 52;
 /// Records that Cisco's exporters put into one v5 datagram at most. A usage, not a limit that decoding enforces.
 pub const V5_RECORDS_USUAL_MAX: usize = 30;
 
+/// What a UDP datagram over IPv4 can hold, bytes.
+pub const UDP_PAYLOAD_MAX: usize = 65_507;
+
 /// Bits of the v5 sampling field that hold the interval; the two above are the mode.
 pub const V5_SAMPLING_INTERVAL_MASK: u16 = 0x3fff;
 
@@ -87,6 +90,12 @@ pub const fn lengths(version: u16) -> Option<(usize, usize)> {
         7 => Some((V7_HEADER_BYTES, V7_RECORD_BYTES)),
         _ => None,
     }
+}
+
+/// Whole records of a fixed-length version that a datagram of so many bytes has room for; 0 for any other version.
+pub fn records_in(version: u16, datagram_bytes: usize) -> usize {
+    lengths(version)
+        .map_or(0, |(header_bytes, record_bytes)| datagram_bytes.saturating_sub(header_bytes) / record_bytes)
 }
 
 fn get_u16(bytes: &[u8], at: usize) -> u16 {

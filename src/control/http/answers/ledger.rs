@@ -111,6 +111,7 @@ pub fn answer(call: Call) -> Result<Response, ApiError> {
         ]),
         oddities: pick(&[
             ("long_datagrams", "long_datagrams"),
+            ("count_replaced", "count_replaced"),
             ("sampling_missing", "sampling_missing"),
             ("clock_replaced", "clock_replaced"),
             ("times_clamped", "times_clamped"),
